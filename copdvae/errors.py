@@ -1,0 +1,37 @@
+"""What copdvae raises when its user, or the user's data, is at fault; anything else that is raised is a bug."""
+
+from dataclasses import dataclass
+
+
+class CopdvaeError(Exception):
+    """A mistake in what came from outside: shown as one line, exit code 1."""
+
+
+class ReadError(CopdvaeError):
+    """A file or series that is not what it should be: says which, what was found, what was expected, what to do.
+
+    `reason` is a stable code for `rejected.csv`: a word or two with underscores, such as `missing_slice`.
+    """
+
+    def __init__(self, message: str, reason: str = "unreadable"):
+        super().__init__(message)
+        self.reason = reason
+
+
+class ConfigError(CopdvaeError):
+    """A study file or an option that does not make sense."""
+
+
+class Stopped(CopdvaeError):
+    """The scheduler asked for a stop and a checkpoint was written: exit code 75."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with one input. A cohort's problems are collected and shown together, never one at a time."""
+
+    where: str  # "phenotypes.csv row 12" or "manifest.csv row 3, insp_path"; row 1 is the header, as in a spreadsheet
+    subject_id: str  # "" where the problem is not one subject's
+    reason: str  # stable code, as in ReadError
+    detail: str  # what was found, what was expected, what to do
+    fatal: bool = True  # the subject cannot be used; otherwise a warning

@@ -1,0 +1,23 @@
+"""A CT volume in memory, whatever file it came from."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+AIR_HU = -1024.0  # nothing in a body is thinner than air: all below is padding
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Arrays are (z, y, x); the frame is LPS: z grows towards the head, y towards the back, x towards the patient's left."""
+
+    hu: np.ndarray  # (z, y, x) float32, HU, never below AIR_HU
+    spacing: tuple[float, float, float]  # (z, y, x), mm
+    affine: np.ndarray  # (4, 4): (x, y, z, 1) voxel index to LPS mm, in that order
+    reader: str = ""  # "dicom", "nifti", "nrrd" or "metaimage"
+    header: dict[str, str | float] = field(default_factory=dict)  # manufacturer, model, kernel, kvp, slice_thickness_mm ...: nothing that names a person
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def voxel_ml(self) -> float:
+        return float(np.prod(self.spacing)) / 1000
