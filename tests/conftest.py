@@ -1,0 +1,15 @@
+"""Shared fixtures. Tests make their own data; those marked `data` look for real files and say so where they skip."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real CTs and tables, or a skip that says where it was looked for."""
+    folder = Path(os.environ.get("COPDVAE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (folder / "PROVENANCE.md").is_file():
+        pytest.skip(f"no real data at {folder}; set COPDVAE_DATA")
+    return folder
