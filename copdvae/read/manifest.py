@@ -1,0 +1,117 @@
+"""Read a study's list of scans.  One row is one visit of one subject; paths are relative to the manifest's folder and stay inside it.
+
+Columns: `subject_id` and `insp_path` are needed; `visit`, `exp_path`, `mask_path` (of the inspiratory scan), `exp_mask_path`, `site`,
+`scanner` and `kernel` may be left out or empty. The key of a row is (subject_id, visit): two visits are never mixed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import pandas as pd
+
+from copdvae.errors import Problem, ReadError
+from copdvae.read.tables import read_table
+
+NEEDED = ("subject_id", "insp_path")
+PATHS = ("insp_path", "exp_path", "mask_path", "exp_mask_path")
+SCANS = ("insp_path", "exp_path")
+COLUMNS = ("subject_id", "visit", *PATHS, "site", "scanner", "kernel")
+REFUSED = ("subject_id", "visit", "reason", "detail")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`scans`: the sound rows, columns `COLUMNS`, all text, "" where empty, indexed by spreadsheet row; paths relative to `root`.
+
+    `refused`: a line for each thing wrong with each other row, columns `REFUSED`, without paths: fit for a file.
+    `problems`: the same for a person to read, with rows and paths.
+    """
+
+    root: Path
+    scans: pd.DataFrame
+    refused: pd.DataFrame
+    problems: list[Problem]
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and check every row; raise `ReadError` only where there is no usable table at all."""
+    table = read_table(path)
+    missing = [column for column in NEEDED if column not in table]
+    if missing:
+        raise ReadError(
+            f"{path}: no column {' and no column '.join(missing)}; found {', '.join(map(str, table.columns)) or 'none'}. "
+            "A manifest has at least subject_id and insp_path",
+            "missing_column",
+        )
+    table = table.reindex(columns=list(COLUMNS), fill_value="")
+    root = path.resolve().parent
+    problems: list[Problem] = []
+    refused: list[tuple[str, str, str, str]] = []
+    bad_rows: set = set()
+    for row, column, reason, detail in (*row_mistakes(table, root), *doubles(table, root)):
+        line = table.loc[row]
+        where = f"{path.name} row {row}, {column}" + (f" {line[column]!r}" if column in PATHS and line[column] else "")
+        problems.append(Problem(where, line["subject_id"], reason, detail))
+        refused.append((line["subject_id"], line["visit"], reason, f"{column}: {detail}"))
+        bad_rows.add(row)
+    scans = table[~table.index.isin(bad_rows)]
+    return Manifest(root, scans, pd.DataFrame(refused, columns=list(REFUSED)), problems)
+
+
+def row_mistakes(table: pd.DataFrame, root: Path) -> Iterator[tuple[int, str, str, str]]:
+    """What is wrong with each row alone: row, column, reason, detail."""
+    for row, line in table.iterrows():
+        if not line["subject_id"]:
+            yield row, "subject_id", "empty_id", "the row names no subject"
+        if not line["insp_path"]:
+            yield row, "insp_path", "no_insp_scan", "every row needs an inspiratory scan"
+        if line["exp_mask_path"] and not line["exp_path"]:
+            yield row, "exp_mask_path", "mask_without_scan", "there is a mask for an expiratory scan but no scan in exp_path"
+        for column in PATHS:
+            if line[column] and (mistake := path_mistake(line[column], root)):
+                yield row, column, *mistake
+        if line["exp_path"] and place(line["insp_path"], root) == place(line["exp_path"], root):
+            yield row, "exp_path", "same_scan_twice", "the inspiratory and the expiratory scan are the same file"
+
+
+def path_mistake(text: str, root: Path) -> tuple[str, str] | None:
+    """Reason and detail where `text` is no relative path to something inside `root`, links followed."""
+    pure, windows = PurePosixPath(text), PureWindowsPath(text)
+    if "\0" in text or pure.is_absolute() or windows.drive or windows.root or ".." in (*pure.parts, *windows.parts):
+        return "outside_study", "the path leaves the manifest's folder; write it relative to that folder, without '..'"
+    try:
+        target = (root / text).resolve()
+        found = target.exists()
+    except (OSError, RuntimeError):  # a loop of links, a name too long
+        return "missing_file", "the path cannot be followed"
+    if not target.is_relative_to(root):
+        return "outside_study", "a link leads out of the manifest's folder; copy the scan into it"
+    if not found:
+        return "missing_file", "there is nothing at this path"
+    return None
+
+
+def place(text: str, root: Path) -> Path | None:
+    """Where a path leads, so that `a/b`, `./a/b` and a link to it count as one; None for no path or a bad one."""
+    return (root / text).resolve() if text and path_mistake(text, root) is None else None
+
+
+def doubles(table: pd.DataFrame, root: Path) -> Iterator[tuple[int, str, str, str]]:
+    """Rows with one key, and scans named in more than one row: all of them are named, since nothing says which is right."""
+    keys: dict[tuple[str, str], list[int]] = {}
+    users: dict[Path, list[tuple[int, str]]] = {}
+    for row, line in table.iterrows():
+        keys.setdefault((line["subject_id"], line["visit"]), []).append(row)
+        for column in SCANS:
+            if target := place(line[column], root):
+                users.setdefault(target, []).append((row, column))
+    for (subject, _), rows in keys.items():
+        if subject and len(rows) > 1:
+            for row in rows:
+                yield row, "subject_id", "duplicate_row", f"rows {', '.join(map(str, rows))} are the same visit of one subject"
+    for uses in users.values():
+        rows = sorted({row for row, _ in uses})
+        if len(rows) > 1:
+            for row, column in uses:
+                yield row, column, "same_scan_twice", f"rows {', '.join(map(str, rows))} name one scan"
