@@ -1,0 +1,3 @@
+from copdvae.networks.vae import VAE, NetworkConfig
+
+__all__ = ["VAE", "NetworkConfig"]

@@ -1,0 +1,104 @@
+"""Ingested subjects as arrays: what training and encoding read.
+
+Images are (N, C, D, H, W) int16 HU on one grid, channel 0 inspiratory, channel 1 expiratory; the network sees them in [0, 1].
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, model_validator
+
+from copdvae.config import Config
+from copdvae.errors import ConfigError
+from copdvae.prepare.ingest import load_subject
+
+CHANNELS = ("insp", "exp")  # the order in a cached subject
+
+
+class InputConfig(Config):
+    """What of a cached subject the network sees, and how HU become numbers in [0, 1]."""
+
+    channels: tuple[Literal["insp", "exp"], ...] = ("insp", "exp")
+    window_hu: tuple[float, float] = (-1024.0, -300.0)  # clipped to, then scaled to [0, 1]
+    background: Literal["keep", "remove"] = "remove"  # remove: voxels outside the lungs are set to the window's top
+    channel_dropout: float = Field(default=0.0, ge=0, lt=1)  # > 0: a presence input is added, and a channel may then be missing
+    incomplete: Literal["error", "exclude"] = "error"  # subjects that lack a channel, where channel_dropout is 0
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "InputConfig":
+        if not self.channels or len(set(self.channels)) != len(self.channels):
+            raise ValueError("channels: name each channel once, at least one")
+        if self.window_hu[0] >= self.window_hu[1]:
+            raise ValueError("window_hu: the lower bound comes first")
+        return self
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """N ingested subjects in memory. Missing channels are zero in `image` and False in `present`."""
+
+    ids: np.ndarray  # (N,) str
+    image: np.ndarray  # (N, C, D, H, W) int16, HU
+    lung: np.ndarray  # (N, C, D, H, W) bool
+    present: np.ndarray  # (N, C) bool
+    config: InputConfig
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, ids: list[str]) -> np.ndarray:
+        """Row numbers of subjects, in the order asked for: (len(ids),) int64."""
+        place = {subject: row for row, subject in enumerate(self.ids)}
+        return np.array([place[subject] for subject in ids], dtype=np.int64)
+
+    def scaled(self, image: np.ndarray, lung: np.ndarray, offset_hu: np.ndarray | float = 0.0) -> np.ndarray:
+        """HU (n, C, D, H, W) to float32 in [0, 1]; `offset_hu` is added first (augmentation)."""
+        low, high = self.config.window_hu
+        scaled = image.astype(np.float32)
+        scaled += np.float32(offset_hu) if np.isscalar(offset_hu) else np.asarray(offset_hu, np.float32)
+        scaled -= np.float32(low)
+        scaled *= np.float32(1 / (high - low))
+        np.clip(scaled, 0, 1, out=scaled)
+        if self.config.background == "remove":
+            scaled[~lung] = 1.0
+        return scaled
+
+
+def load_subjects(cache: Path, index: pd.DataFrame, config: InputConfig) -> tuple[Subjects, list[str]]:
+    """Read the cached subjects that `index` lists; return them and the ids left out for a missing channel.
+
+    Raises `ConfigError` naming the subjects where a channel is missing and the configuration does not allow for that.
+    """
+    asked = [CHANNELS.index(channel) for channel in config.channels]
+    found = {str(row.subject_id): str(row.channels).split("+") for row in index.itertuples()}
+    lacking = {subject: sorted(set(config.channels) - set(has)) for subject, has in found.items()}
+    lacking = {subject: channels for subject, channels in lacking.items() if channels}
+    left_out: list[str] = []
+    if lacking and config.channel_dropout == 0:
+        if config.incomplete == "error":
+            some = ", ".join(f"{subject} (no {' or '.join(channels)})" for subject, channels in list(lacking.items())[:5])
+            raise ConfigError(
+                f"{len(lacking)} of {len(found)} subjects lack a scan that the model needs: {some}"
+                f"{' ...' if len(lacking) > 5 else ''}. Use input.channels: [insp], input.channel_dropout > 0, or input.incomplete: exclude"
+            )
+        left_out = sorted(lacking)
+    elif lacking:
+        left_out = sorted(subject for subject, channels in lacking.items() if len(channels) == len(config.channels))
+
+    kept = [row for row in index.itertuples() if str(row.subject_id) not in set(left_out)]
+    images, lungs, present = [], [], []
+    for row in kept:
+        image, lung, _ = load_subject(cache / str(row.file))
+        has = found[str(row.subject_id)]
+        channel_of = {CHANNELS.index(name): place for place, name in enumerate(has)}
+        images.append([image[channel_of[c]] if c in channel_of else np.zeros_like(image[0]) for c in asked])
+        lungs.append([np.isin(lung[channel_of[c]], (1, 2)) if c in channel_of else np.zeros(image[0].shape, bool) for c in asked])
+        present.append([c in channel_of for c in asked])
+    if not kept:
+        raise ConfigError("no ingested subject has the scans that the model needs; see cache/index.csv and input.channels")
+    ids = np.array([str(row.subject_id) for row in kept])
+    subjects = Subjects(ids, np.array(images, dtype=np.int16), np.array(lungs, dtype=bool), np.array(present, dtype=bool), config)
+    return subjects, left_out
