@@ -57,7 +57,7 @@ def to_grid(hu: np.ndarray, labels: np.ndarray, spacing: tuple[float, float, flo
         here = labels[slab]
         if here.any():
             shares = [y @ np.tensordot(weights, (here == label).astype(np.float32), 1) @ x.T for label in (*LUNG_LABELS, AIRWAY_LABEL)]
-            lung[i] = np.argmax([1 - sum(shares), *shares], axis=0)
+            lung[i] = np.argmax(np.stack([1 - np.sum(shares, axis=0), *shares]), axis=0)
     return GridScan(image, lung, box)
 
 
@@ -72,23 +72,18 @@ def cube_around(labels: np.ndarray, spacing: tuple[float, float, float], size: i
         lungs = (here == LUNG_LABELS[0]) | (here == LUNG_LABELS[1])
         deep[z] = lungs.any()
         flat |= lungs
-    bounds = [ends(deep), ends(flat.any(axis=1)), ends(flat.any(axis=0))]
-    if None in bounds:
+    if not deep.any():
         raise CopdvaeError("no voxel is labelled as lung (1 right, 2 left), so there is nothing to cut the grid around")
-    first, last = (np.array([bound[end] for bound in bounds if bound], float) * spacing for end in (0, 1))
+    used = [np.flatnonzero(line) for line in (deep, np.any(flat, axis=1), np.any(flat, axis=0))]
+    bounds = [(int(line[0]), int(line[-1]) + 1) for line in used]
+    first, last = (np.array([bound[end] for bound in bounds]) * spacing for end in (0, 1))
     side = float((last - first).max() + 2 * MARGIN_MM)
     return {
         "origin_mm": [round(float(corner), 4) for corner in (first + last) / 2 - side / 2],
         "side_mm": side,
         "voxel_mm": side / size,
-        "lung_voxels": [end for bound in bounds if bound for end in bound],
+        "lung_voxels": [end for bound in bounds for end in bound],
     }
-
-
-def ends(line: np.ndarray) -> tuple[int, int] | None:
-    """First, and one past the last, true entry."""
-    true = np.flatnonzero(line)
-    return (int(true[0]), int(true[-1]) + 1) if len(true) else None
 
 
 def axis_weights(n: int, gap: float, start: float, side: float, size: int) -> tuple[int, np.ndarray]:

@@ -19,6 +19,8 @@ SCANS = ("insp_path", "exp_path")
 COLUMNS = ("subject_id", "visit", *PATHS, "site", "scanner", "kernel")
 REFUSED = ("subject_id", "visit", "reason", "detail")
 
+Rows = dict[int, dict[str, str]]  # spreadsheet row to its cells by column
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -46,22 +48,23 @@ def read_manifest(path: Path) -> Manifest:
         )
     table = table.reindex(columns=list(COLUMNS), fill_value="")
     root = path.resolve().parent
+    rows: Rows = {int(str(row)): {str(key): str(value) for key, value in line.items()} for row, line in table.to_dict("index").items()}
     problems: list[Problem] = []
     refused: list[tuple[str, str, str, str]] = []
-    bad_rows: set = set()
-    for row, column, reason, detail in (*row_mistakes(table, root), *doubles(table, root)):
-        line = table.loc[row]
+    bad_rows: set[int] = set()
+    for row, column, reason, detail in (*row_mistakes(rows, root), *doubles(rows, root)):
+        line = rows[row]
         where = f"{path.name} row {row}, {column}" + (f" {line[column]!r}" if column in PATHS and line[column] else "")
         problems.append(Problem(where, line["subject_id"], reason, detail))
         refused.append((line["subject_id"], line["visit"], reason, f"{column}: {detail}"))
         bad_rows.add(row)
-    scans = table[~table.index.isin(bad_rows)]
+    scans = table.drop(index=sorted(bad_rows))
     return Manifest(root, scans, pd.DataFrame(refused, columns=list(REFUSED)), problems)
 
 
-def row_mistakes(table: pd.DataFrame, root: Path) -> Iterator[tuple[int, str, str, str]]:
+def row_mistakes(rows: Rows, root: Path) -> Iterator[tuple[int, str, str, str]]:
     """What is wrong with each row alone: row, column, reason, detail."""
-    for row, line in table.iterrows():
+    for row, line in rows.items():
         if not line["subject_id"]:
             yield row, "subject_id", "empty_id", "the row names no subject"
         if not line["insp_path"]:
@@ -97,21 +100,21 @@ def place(text: str, root: Path) -> Path | None:
     return (root / text).resolve() if text and path_mistake(text, root) is None else None
 
 
-def doubles(table: pd.DataFrame, root: Path) -> Iterator[tuple[int, str, str, str]]:
+def doubles(rows: Rows, root: Path) -> Iterator[tuple[int, str, str, str]]:
     """Rows with one key, and scans named in more than one row: all of them are named, since nothing says which is right."""
     keys: dict[tuple[str, str], list[int]] = {}
     users: dict[Path, list[tuple[int, str]]] = {}
-    for row, line in table.iterrows():
+    for row, line in rows.items():
         keys.setdefault((line["subject_id"], line["visit"]), []).append(row)
         for column in SCANS:
             if target := place(line[column], root):
                 users.setdefault(target, []).append((row, column))
-    for (subject, _), rows in keys.items():
-        if subject and len(rows) > 1:
-            for row in rows:
-                yield row, "subject_id", "duplicate_row", f"rows {', '.join(map(str, rows))} are the same visit of one subject"
+    for (subject, _), same in keys.items():
+        if subject and len(same) > 1:
+            for row in same:
+                yield row, "subject_id", "duplicate_row", f"rows {', '.join(map(str, same))} are the same visit of one subject"
     for uses in users.values():
-        rows = sorted({row for row, _ in uses})
-        if len(rows) > 1:
+        same = sorted({row for row, _ in uses})
+        if len(same) > 1:
             for row, column in uses:
-                yield row, column, "same_scan_twice", f"rows {', '.join(map(str, rows))} name one scan"
+                yield row, column, "same_scan_twice", f"rows {', '.join(map(str, same))} name one scan"

@@ -1,0 +1,448 @@
+"""From a manifest of CTs to a cache of small volumes: read, find the lungs, measure densities, cut to the grid; a subject at a time.
+
+`cache/NAME.safetensors`, one for each visit of a subject: `image` int16 HU (C, D, H, W), `lung` uint8 (C, D, H, W) with 1 right
+lung, 2 left lung, 3 airways, and in its metadata all that `index.csv` says and all that decides whether the file is still right:
+version, settings and the hash of the scans' bytes. The same scans make the same bytes, in any order, with any number of workers,
+killed and restarted or not.
+`cache/index.csv` and `cache/rejected.csv` are written last. None of these files holds a path or anything that names a person from a header.
+"""
+
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import wait as wait_for_end
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from copdvae import __version__
+from copdvae.config import Config
+from copdvae.errors import CopdvaeError, ReadError
+from copdvae.files import digest_of, replacing, write_csv
+from copdvae.prepare.densitometry import densitometry
+from copdvae.prepare.grid import GridScan, to_grid
+from copdvae.prepare.lungs import LungError, find_lungs, given_lungs
+from copdvae.read import read_ct, read_labels, source_hash
+from copdvae.read.manifest import REFUSED, Manifest, read_manifest
+
+CHANNELS = ("insp", "exp")
+PLAUSIBLE_VOLUME_RATIO = (0.2, 0.98)  # expiratory over inspiratory lung volume: outside, the pair is kept with a warning
+HEADER_KEYS = ("manufacturer", "model", "kernel", "kvp", "slice_thickness_mm")  # what of a header may be written: how, never who
+ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")}
+
+
+class IngestConfig(Config):
+    grid: int = Field(default=64, ge=32, le=128)  # voxels a side of the cube around the lungs
+
+
+@dataclass(frozen=True)
+class IngestResult:
+    index: pd.DataFrame  # what index.csv holds
+    rejected: pd.DataFrame  # what rejected.csv holds
+    made: int  # subjects prepared now
+    kept: int  # subjects whose cached file was still right
+
+
+@dataclass(frozen=True)
+class PreparedScan:
+    """One CT on the grid, with what was measured before it was cut and resampled."""
+
+    scan: GridScan
+    densities: dict[str, float | None]  # keys of `densitometry`; None where there was nothing to measure
+    mask: str  # who made the lung mask: "threshold" or "given"
+    reader: str
+    header: dict[str, str | float]
+    pixels: str  # digest of the CT's voxels, whatever file they came from
+    warnings: tuple[str, ...]
+
+
+def prepare_scan(path: Path, mask_path: Path | None = None, grid: int = 64) -> PreparedScan:
+    """Read one CT and prepare it. Raises `ReadError` or `LungError`; the full volume is gone on return."""
+    volume = read_ct(path)
+    lungs = find_lungs(volume) if mask_path is None else given_lungs(read_labels(mask_path, like=volume), volume)
+    densities = densitometry(volume.hu, lungs, volume.spacing)
+    return PreparedScan(
+        scan=to_grid(volume.hu, lungs.labels, volume.spacing, grid),
+        densities={key: None if value is None or not math.isfinite(value) else float(value) for key, value in densities.items()},
+        mask=lungs.maker,
+        reader=volume.reader,
+        header={key: volume.header[key] for key in HEADER_KEYS if volume.header.get(key) not in (None, "")},
+        pixels=pixel_digest(volume.hu),
+        warnings=(*volume.warnings, *lungs.warnings),
+    )
+
+
+def pixel_digest(hu: np.ndarray) -> str:
+    """Equal for equal CTs: a digest of the shape and of every voxel up to a million, evenly spread, since all of them would take long."""
+    flat = hu.reshape(-1)
+    return digest_of(str(hu.shape), np.ascontiguousarray(flat[:: max(1, flat.size // 1_000_003)], np.float32).tobytes())
+
+
+def ingest(manifest: Path, cache: Path, config: IngestConfig, workers: int = 1) -> IngestResult:
+    """Prepare every scan that `manifest` lists and `cache` lacks; write `index.csv` and `rejected.csv`.
+
+    A subject that cannot be prepared is rejected with a reason and the others go on. With one worker the work is done in this process;
+    with more, each in its own, and a process that dies takes only its own subject with it.
+    """
+    study = read_manifest(manifest)
+    cache.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(cache)
+    tasks = [
+        Task({str(key): str(value) for key, value in row.items()}, study.root, cache, config) for row in study.scans.to_dict("records")
+    ]
+    tasks.sort(key=lambda task: task.key)
+    outcomes = []
+    with progress_bar(len(tasks)) as advance:
+        for outcome in run_here(tasks) if workers <= 1 else run_in_processes(tasks, workers):
+            outcomes.append(outcome)
+            advance(outcome)
+
+    index, rejected = make_index(tasks, outcomes), make_rejected(study, outcomes)
+    write_csv(cache / "index.csv", index)
+    write_csv(cache / "rejected.csv", rejected)
+    done = [outcome.state for outcome in outcomes]
+    return IngestResult(index, rejected, done.count("made"), done.count("kept"))
+
+
+@dataclass(frozen=True)
+class Task:
+    """One visit of one subject."""
+
+    row: dict[str, str]  # of the manifest
+    root: Path
+    cache: Path
+    config: IngestConfig
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.row["subject_id"], self.row["visit"]
+
+    @property
+    def file(self) -> Path:
+        """Named by a hash: a subject's id may hold anything, and never becomes part of a path."""
+        return self.cache / f"{hashlib.sha256(json.dumps(self.key).encode()).hexdigest()[:20]}.safetensors"
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Manifest column to absolute path, for those given."""
+        columns = ("insp_path", "exp_path", "mask_path", "exp_mask_path")
+        return {column: self.root / self.row[column] for column in columns if self.row[column]}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    key: tuple[str, str]
+    state: str  # "made", "kept" or "rejected"
+    reason: str = ""
+    detail: str = ""
+
+
+class Rejection(CopdvaeError):
+    """Why one subject cannot be used, although each of its scans was read."""
+
+    def __init__(self, message: str, reason: str):
+        super().__init__(message)
+        self.reason = reason
+
+
+def prepare_subject(task: Task) -> Outcome:
+    """Make the task's cached file, unless it is there and right."""
+    try:
+        identity = identify(task)
+        if is_right(task.file, identity):
+            return Outcome(task.key, "kept")
+        content = serialise(task, identity)
+    except (ReadError, LungError, Rejection) as error:
+        return Outcome(task.key, "rejected", error.reason, without_paths(str(error), task.paths))
+    except OSError as error:  # no permission, or a network disk that went away
+        return Outcome(task.key, "rejected", "unreadable", error.strerror or "the file system refuses to read it")
+    except MemoryError:
+        return Outcome(task.key, "rejected", "out_of_memory", "the scan does not fit into this machine's memory")
+    try:
+        with replacing(task.file) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:  # a full disk is no fault of the subject's
+        raise CopdvaeError(f"{task.file.parent}: cannot write the cache: {error.strerror}") from None
+    return Outcome(task.key, "made")
+
+
+def identify(task: Task) -> dict[str, str]:
+    """What decides whether a cached file is still right: whose it is, from which bytes, by which settings and version."""
+    return {
+        "subject_id": task.row["subject_id"],
+        "visit": task.row["visit"],
+        "copdvae_version": __version__,
+        "config": task.config.digest(),
+        "source": json.dumps({column: source_hash(path) for column, path in task.paths.items()}),
+    }
+
+
+def is_right(file: Path, identity: dict[str, str]) -> bool:
+    if not file.is_file():
+        return False
+    try:
+        metadata = load_metadata(file)
+    except CopdvaeError:  # cut short: made again
+        return False
+    return all(metadata.get(key) == value for key, value in identity.items())
+
+
+def serialise(task: Task, identity: dict[str, str]) -> bytes:
+    """The bytes of a cached file; raises where a scan or the pair of them is no good."""
+    scans = {"insp": prepare_named("insp", task, "insp_path", "mask_path")}
+    warnings = [f"insp: {warning}" for warning in scans["insp"].warnings]
+    ratio = None
+    if "exp_path" in task.paths:
+        scans["exp"] = prepare_named("exp", task, "exp_path", "exp_mask_path")
+        warnings += [f"exp: {warning}" for warning in scans["exp"].warnings]
+        ratio, doubts = check_pair(scans["insp"], scans["exp"])
+        warnings += doubts
+    image = np.stack([scan.scan.image for scan in scans.values()])
+    lung = np.stack([scan.scan.lung for scan in scans.values()])
+    metadata = {
+        **identity,
+        "channels": "+".join(scans),
+        "grid": str(task.config.grid),
+        "hu_range": "-1024 3071",
+        "exp_over_insp_volume": json.dumps(ratio),
+        "warnings": json.dumps([without_paths(warning, task.paths) for warning in warnings]),
+    }
+    for name, scan in scans.items():
+        metadata |= {
+            f"{name}_box": json.dumps(scan.scan.box),
+            f"{name}_densities": json.dumps(scan.densities, allow_nan=False),
+            f"{name}_mask": scan.mask,
+            f"{name}_reader": scan.reader,
+            f"{name}_header": json.dumps(scan.header, sort_keys=True),
+            f"{name}_pixels": scan.pixels,
+        }
+    return in_order(save({"image": image, "lung": lung}, metadata=metadata))
+
+
+def prepare_named(name: str, task: Task, scan_column: str, mask_column: str) -> PreparedScan:
+    """`prepare_scan`, its errors saying which of the subject's scans they are about."""
+    try:
+        return prepare_scan(task.paths[scan_column], task.paths.get(mask_column), task.config.grid)
+    except (ReadError, LungError) as error:
+        raise Rejection(f"{name}: {error}", error.reason) from None
+
+
+def check_pair(insp: PreparedScan, exp: PreparedScan) -> tuple[float | None, list[str]]:
+    """Expiratory over inspiratory lung volume, and doubts; raises where the two cannot be one subject's breath in and out."""
+    if insp.pixels == exp.pixels:
+        raise Rejection("the inspiratory and the expiratory scan are the same images", "identical_scans")
+    big, small = insp.densities.get("lung_volume_l"), exp.densities.get("lung_volume_l")
+    if not big or not small:
+        return None, []
+    if small >= big:
+        found = f"the expiratory lungs hold {small:.2f} l, the inspiratory {big:.2f} l"
+        raise Rejection(f"{found}; expected less on expiration: are the two scans swapped?", "exp_not_smaller")
+    low, high = PLAUSIBLE_VOLUME_RATIO
+    doubt = f"expiratory over inspiratory lung volume is {small / big:.2f}, usually {low} to {high}"
+    return small / big, [] if low <= small / big <= high else [doubt]
+
+
+def without_paths(text: str, paths: dict[str, Path]) -> str:
+    """`text` with the scans' paths, and the files inside them, replaced by the manifest's column: people's names hide in file names."""
+    for column, path in paths.items():
+        for form in {str(path), str(path.resolve())}:
+            text = re.sub(re.escape(form) + r"(/[^:;,]*(?=[:;,]))?", column, text)
+        names = {inner.name for inner in path.rglob("*")} if path.is_dir() else set()
+        for name in sorted({path.name} | names, key=len, reverse=True):
+            if len(name) > 2 and not name.isdigit() and name not in CHANNELS:  # "3" and "exp" are words of our own too
+                text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", column if name == path.name else "a file", text)
+    return text
+
+
+def in_order(content: bytes) -> bytes:
+    """The safetensors bytes with the header's keys in one order: the library's own order changes from process to process."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    ordered = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    ordered += b" " * (-len(ordered) % 8)
+    return len(ordered).to_bytes(8, "little") + ordered + content[8 + length :]
+
+
+def load_subject(file: Path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+    """`image` int16 HU (C, D, H, W), `lung` uint8 (C, D, H, W) and the metadata, where "channels" says "insp+exp" or "insp"."""
+    with opened(file) as cached:
+        return cached.get_tensor("image"), cached.get_tensor("lung"), cached.metadata() or {}
+
+
+def load_metadata(file: Path) -> dict[str, str]:
+    with opened(file) as cached:
+        return cached.metadata() or {}
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Any]:
+    try:
+        with safe_open(file, framework="numpy") as cached:
+            yield cached
+    except (SafetensorError, FileNotFoundError):
+        raise CopdvaeError(f"{file}: not a whole cached subject; delete it and ingest again") from None
+
+
+def run_here(tasks: list[Task]) -> Iterator[Outcome]:
+    yield from map(prepare_subject, tasks)
+
+
+def run_in_processes(tasks: list[Task], workers: int) -> Iterator[Outcome]:
+    """Outcomes as they come. Where a process dies, each subject then in work is tried again alone; one that dies alone too is rejected."""
+    todo, suspects = list(reversed(tasks)), []
+    while todo or suspects:
+        alone = bool(suspects)
+        waiting = [suspects.pop()] if alone else todo
+        lost: list[Task] = []
+        with environment(ONE_THREAD), pool(1 if alone else workers) as executor:
+            running: dict[Future[Outcome], Task] = {}
+            while (waiting and not lost) or running:
+                while waiting and not lost and len(running) < 2 * workers:
+                    task = waiting.pop()
+                    try:
+                        running[executor.submit(prepare_subject, task)] = task
+                    except BrokenProcessPool:
+                        lost.append(task)
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    task = running.pop(future)
+                    try:
+                        yield future.result()
+                    except BrokenProcessPool:
+                        lost.append(task)
+        if alone and lost:
+            yield Outcome(lost[0].key, "rejected", "worker_died", "the process that prepared this subject was killed (out of memory?)")
+        else:
+            suspects += lost
+
+
+def pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent)
+
+
+def end_with_parent() -> None:
+    """Let this worker end when the process that started it is killed: it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (wait_for_end([parent.sentinel]), os._exit(1)), daemon=True).start()
+
+
+@contextmanager
+def environment(settings: dict[str, str]) -> Iterator[None]:
+    """Variables that new processes see."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def progress_bar(total: int) -> Iterator[Callable[[Outcome], None]]:
+    columns = (
+        *Progress.get_default_columns()[:2],
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[rejected]} rejected"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar, rejected = progress.add_task("ingest", total=total, rejected=0), 0
+
+        def advance(outcome: Outcome) -> None:
+            nonlocal rejected
+            rejected += outcome.state == "rejected"
+            progress.update(bar, advance=1, rejected=rejected)
+
+        yield advance
+
+
+def remove_leftovers(cache: Path) -> None:
+    """Delete the temporary files of runs that were killed: those whose process is gone."""
+    for file in cache.glob(".*.tmp"):
+        process = file.name.split(".")[-2]
+        if process.isdigit() and not is_alive(int(process)):
+            file.unlink(missing_ok=True)
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def make_index(tasks: list[Task], outcomes: list[Outcome]) -> pd.DataFrame:
+    """One row a cached subject, from the files' metadata: the same whether they were made now or earlier."""
+    good = {outcome.key for outcome in outcomes if outcome.state != "rejected"}
+    metadata = {task.key: load_metadata(task.file) for task in tasks if task.key in good}
+    owners: dict[str, list[tuple[str, str]]] = {}
+    for key, facts in metadata.items():
+        for name in facts["channels"].split("+"):
+            owners.setdefault(facts[f"{name}_pixels"], []).append(key)
+
+    rows = []
+    for task in tasks:
+        if task.key not in good:
+            continue
+        facts = metadata[task.key]
+        channels = facts["channels"].split("+")
+        warnings = json.loads(facts["warnings"])
+        if any(len(owners[facts[f"{name}_pixels"]]) > 1 for name in channels):
+            warnings.append("another row of the manifest has the same images")
+        densities = {name: json.loads(facts.get(f"{name}_densities", "{}")) for name in CHANNELS}
+        header = json.loads(facts["insp_header"])
+        row: dict[str, Any] = {
+            "subject_id": task.row["subject_id"],
+            "visit": task.row["visit"],
+            "file": task.file.name,
+            "channels": facts["channels"],
+            "site": task.row["site"],
+            "scanner": task.row["scanner"] or " ".join(str(header[key]) for key in ("manufacturer", "model") if key in header),
+            "kernel": task.row["kernel"] or str(header.get("kernel", "")),
+            "emphysema_pct": densities["insp"].get("laa950_pct"),
+            "gas_trapping_pct": densities["exp"].get("laa856_pct"),
+            "exp_over_insp_volume": json.loads(facts["exp_over_insp_volume"]),
+        }
+        for name in CHANNELS:  # an absent scan leaves its columns empty: every study has the same columns
+            row |= {f"{name}_{key}": densities[name].get(key) for key in densities["insp"]}
+            box = json.loads(facts.get(f"{name}_box", "{}"))
+            row |= {f"{name}_box_{key}": box.get(key) for key in ("side_mm", "voxel_mm")}
+            row[f"{name}_box_origin_mm"] = " ".join(map(str, box.get("origin_mm", [])))
+            row[f"{name}_mask"] = facts.get(f"{name}_mask", "")
+        row["warnings"] = "; ".join(warnings)
+        rows.append(row)
+    return pd.DataFrame(rows, columns=None if rows else ["subject_id", "visit", "file", "channels", "site", "scanner", "kernel"])
+
+
+def make_rejected(study: Manifest, outcomes: list[Outcome]) -> pd.DataFrame:
+    """One row for each visit that was refused: its first reason, and all details."""
+    lines = [(*outcome.key, outcome.reason, outcome.detail) for outcome in outcomes if outcome.state == "rejected"]
+    table = pd.concat([study.refused, pd.DataFrame(lines, columns=list(REFUSED))], ignore_index=True)
+    merged: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for subject, visit, reason, detail in table.itertuples(index=False):
+        merged.setdefault((subject, visit), []).append((reason, detail))
+    rows = [(*key, found[0][0], "; ".join(dict.fromkeys(detail for _, detail in found))) for key, found in sorted(merged.items())]
+    return pd.DataFrame(rows, columns=list(REFUSED))
