@@ -240,7 +240,7 @@ def prepare_named(name: str, task: Task, scan_column: str, mask_column: str) -> 
     try:
         return prepare_scan(task.paths[scan_column], task.paths.get(mask_column), task.config.grid)
     except (ReadError, LungError) as error:
-        raise Rejection(f"{name}: {error}", error.reason) from None
+        raise Rejection(f"{name}: {str(error).removeprefix(f'{task.paths[scan_column]}: ')}", error.reason) from None
 
 
 def check_pair(insp: PreparedScan, exp: PreparedScan) -> tuple[float | None, list[str]]:
