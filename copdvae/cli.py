@@ -17,6 +17,22 @@ def copdvae() -> None:
     """What a chest CT says about how ill the lungs are. Research use only."""
 
 
+@app.command()
+def phantom(
+    out: Out,
+    subjects: Annotated[int, typer.Option(help="Good subjects; a few that must be refused come on top.")] = 300,
+    size: Annotated[int, typer.Option(help="Matrix: 64 gives voxels of about 5 mm.")] = 64,
+    seed: Annotated[int, typer.Option(help="The same seed writes the same bytes.")] = 0,
+    format: Annotated[str, typer.Option(help="dicom or nifti.")] = "dicom",
+    spirometry: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Draw the people from this table.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes; 0 is one a core.")] = 0,
+) -> None:
+    """Write a synthetic study: CTs at inspiration and expiration, spirometry, and the truth behind them."""
+    from copdvae.phantom import phantom
+
+    typer.echo(phantom(out, subjects, size, seed, format, spirometry, workers) / "manifest.csv")
+
+
 def main() -> None:
     try:
         app()
