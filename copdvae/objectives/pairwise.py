@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from copdvae.objectives.base import Batch, Losses, MethodConfig, Objective
+from copdvae.objectives.base import Batch, Losses, MethodConfig, Objective, Pairs
 from copdvae.objectives.terms import gaussian_kl, pair_log_likelihood, pair_logit, reconstruction
 
 
@@ -52,11 +52,13 @@ class Pairwise(Objective):
 
     def pair_loss(self, u, batch: Batch):
         """-log p(y_ij | u_i, u_j) of the batch's pairs: (P,), empty where there are none."""
-        pairs = batch.pairs
-        if pairs is None:
+        if batch.pairs is None:
             return u.new_zeros(0)
-        a = pair_logit(u[pairs.first], u[pairs.second], self.config.eta1, self.config.eta2)
-        return -pair_log_likelihood(a, pairs.similarity, self.config.binary)
+        return -pair_log_likelihood(self.logit(u, batch.pairs), batch.pairs.similarity, self.config.binary)
+
+    def logit(self, u, pairs: Pairs):
+        """The logit of each pair's similarity, from u (B, d(u)): (P,)."""
+        return pair_logit(u[pairs.first], u[pairs.second], self.config.eta1, self.config.eta2)
 
 
 def mean_or_zero(pair):

@@ -1,0 +1,68 @@
+"""What a run's network draws: `runs/ID/pictures.safetensors`, images (C, D, H, W) in [0, 1] for the report.
+
+`traversal` (K, C, D, H, W): decoded along the latent of interest, at `traversal_u` (K,), the other latents at their training mean;
+`input`, `reconstruction` (M, C, D, H, W): test subjects from the least to the most ill. None where a method trains no decoder.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.numpy import save_file
+
+from copdvae.batches import AugmentConfig, Batches
+from copdvae.dataset import Subjects
+from copdvae.encode import posterior
+from copdvae.files import write_with
+from copdvae.train import choose_device, load_run
+
+STEPS, EXAMPLES = 7, 4
+
+
+@torch.no_grad()
+def draw_run(subjects: Subjects, folder: Path, split: pd.Series, severity: pd.Series) -> Path:
+    """Draw a finished run's pictures. `severity` (FEV1 % predicted, indexed by subject_id) orders the examples; for methods that do not place
+    u themselves, it also picks the latent to walk along: the one that ranks training subjects most like it."""
+    config, net = load_run(folder, subjects.image.shape[1:])
+    path = folder / "pictures.safetensors"
+    if config.method.readout == "direct":
+        write_with(path, lambda temporary: save_file({}, temporary, metadata={"none": "this method trains no decoder"}))
+        return path
+    device = choose_device(config.train.device)
+    mean, _ = posterior(subjects, config, net)
+    values = severity.reindex(subjects.ids).to_numpy(float)
+    training = (split.reindex(subjects.ids) == "train").to_numpy() & ~np.isnan(values)
+    walk = 0 if config.method.readout == "u" else int(np.argmax(np.abs(rank_correlations(mean[training], values[training]))))
+
+    ends = np.percentile(mean[training, walk], [2, 98])
+    points = np.repeat(mean[training].mean(axis=0, keepdims=True), STEPS, axis=0)
+    points[:, walk] = np.linspace(*ends, STEPS)
+    traversal = net.images(torch.from_numpy(points).to(device)).cpu().numpy()
+
+    rows = examples(subjects, split, values)
+    batch = Batches(subjects, rows, len(rows), 0, "image", AugmentConfig()).gather(np.arange(len(rows)), None)
+    rebuilt = net.images(torch.from_numpy(mean[rows]).to(device)).cpu().numpy()
+    arrays = {
+        "traversal": traversal.astype(np.float32), "traversal_u": points[:, walk].astype(np.float32),
+        "input": batch.image.numpy(), "reconstruction": rebuilt.astype(np.float32),
+    }  # fmt: skip
+    name = f"u_{walk}" if config.method.readout == "u" else f"z_{walk}"
+    channels = "+".join(config.input.channels)
+    write_with(path, lambda temporary: save_file(arrays, temporary, metadata={"latent": name, "channels": channels}))
+    return path
+
+
+def examples(subjects: Subjects, split: pd.Series, severity: np.ndarray) -> np.ndarray:
+    """Rows of a few test subjects, evenly spread over the severity of all of them: (M,)."""
+    test = np.flatnonzero((split.reindex(subjects.ids) == "test").to_numpy() & ~np.isnan(severity))
+    if not len(test):
+        return np.arange(min(EXAMPLES, len(subjects)))
+    ordered = test[np.argsort(-severity[test], kind="stable")]
+    return ordered[np.linspace(0, len(ordered) - 1, min(EXAMPLES, len(ordered))).round().astype(int)]
+
+
+def rank_correlations(codes: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Spearman's correlation of each column of codes (n, D) with values (n,): (D,)."""
+    ranked = np.column_stack([pd.Series(column).rank().to_numpy() for column in (*codes.T, values)])
+    return np.nan_to_num(np.corrcoef(ranked, rowvar=False)[-1, :-1])

@@ -1,0 +1,339 @@
+"""Train one method with one seed: from ingested subjects and a phenotype table to a run's folder.
+
+runs/ID/config.yaml             the run's whole configuration
+runs/ID/log.csv                 losses, terms and their gradients' norms, by step
+runs/ID/checkpoint.safetensors  everything that resuming needs, newest step
+runs/ID/weights.safetensors     the weights that are used: best on validation subjects
+runs/ID/run.json                versions, times, what was chosen, alarms; its presence says that the run is complete
+"""
+
+import fcntl
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from pydantic import Field, model_validator
+
+from copdvae import __version__
+from copdvae.batches import AugmentConfig, Batches, Prefetch
+from copdvae.checkpoint import load_checkpoint, save_checkpoint
+from copdvae.config import Config
+from copdvae.dataset import InputConfig, Subjects
+from copdvae.errors import ConfigError, Stopped
+from copdvae.files import digest_of, write_csv, write_json, write_text
+from copdvae.loop import Every, step_seed, train
+from copdvae.networks import VAE, NetworkConfig
+from copdvae.objectives import Batch, Method, Objective
+from copdvae.objectives.terms import gaussian_kl, pair_log_likelihood
+from copdvae.supervision.pairs import PairTable, label_pairs
+from copdvae.supervision.similarity import Scaler, SimilarityConfig, fit_similarity, measures_of
+
+GOLD_CLASSES = (-1, 0, 1, 2, 3, 4)  # PRISm and GOLD 0 to 4; never-smoked normals (-2) are not on the scale
+VALIDATION_BATCH = 64
+PRIOR_NATS = 0.1  # of KL a latent of u on average: below it, u says nothing about the image
+CHANCE_NATS = 0.05  # a pair likelihood within this of the best constant one is at chance
+
+
+class TrainConfig(Config):
+    """How long, how fast, on what."""
+
+    steps: int = Field(default=2000, ge=1)
+    batch: int = Field(default=16, ge=2)
+    lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    log_every: int = Field(default=50, ge=1)
+    save_every: int = Field(default=100, ge=1)  # a checkpoint, and a look at the validation subjects
+    keep: Literal["best", "last"] = "best"  # weights that are used: best on validation subjects, or the last step's
+    device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1"
+    bf16: Literal["auto", "on", "off"] = "auto"  # autocast; auto: where a GPU has it
+    threads: int = Field(default=0, ge=0)  # of the CPU; 0: torch's own choice
+
+
+class RunConfig(Config):
+    """Everything that makes one run what it is, its data's hash included: the same configuration is the same run."""
+
+    study: str
+    data: str  # hash of index.csv, split.csv and the labels that may be used
+    seed: int = Field(ge=0)
+    input: InputConfig = InputConfig()
+    network: NetworkConfig = NetworkConfig()
+    similarity: SimilarityConfig = SimilarityConfig()
+    targets: tuple[str, ...] = (
+        "fev1_pp",
+        "emphysema_pct",
+        "gas_trapping_pct",
+        "gold",
+    )  # of a method that is told them; the last is a class
+    augment: AugmentConfig = AugmentConfig()
+    train: TrainConfig = TrainConfig()
+    method: Method
+
+    @property
+    def id(self) -> str:
+        machine = {"device", "bf16", "threads"}  # where a run was computed is no part of what it is
+        plain = self.plain()
+        plain["train"] = {key: value for key, value in plain["train"].items() if key not in machine}
+        return f"{self.method.name}-s{self.seed}-{digest_of(yaml.safe_dump(plain))[:8]}"
+
+    @model_validator(mode="after")
+    def _room(self) -> "RunConfig":
+        needed = len(self.targets) - 1 + getattr(self.method, "classes", 0) if self.method.needs == "label" else self.network.u
+        if self.network.u + self.network.v < needed:
+            raise ValueError(f"network: {self.method.name} needs {needed} latents, u + v are {self.network.u + self.network.v}")
+        return self
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """What training may know: images of all subjects, labels of training and validation subjects, nothing of the test."""
+
+    subjects: Subjects
+    split: pd.Series  # indexed by subject_id: "train", "validation", "test"
+    labels: pd.DataFrame  # indexed by subject_id; measures and targets, training and validation subjects only
+
+    def rows(self, part: str) -> np.ndarray:
+        chosen = set(self.split.index[self.split == part])
+        return np.flatnonzero([subject in chosen for subject in self.subjects.ids])
+
+    def table(self, rows: np.ndarray) -> pd.DataFrame:
+        return self.labels.reindex(self.subjects.ids[rows])
+
+
+def train_run(cohort: Cohort, config: RunConfig, runs: Path, show: Callable[[str], None], stop: Callable[[], bool] = lambda: False) -> Path:
+    """Train, or go on training, the run of `config`; return its folder. Nothing is done where the run is complete already."""
+    folder = runs / config.id
+    folder.mkdir(parents=True, exist_ok=True)
+    with only_one(folder / ".lock"):
+        if not (folder / "run.json").is_file():
+            write_text(folder / "config.yaml", yaml.safe_dump(config.plain(), sort_keys=False))
+            Run(cohort, config, folder, show).train(stop)
+    return folder
+
+
+class Run:
+    """A run in the making: its network, its batches and its files."""
+
+    def __init__(self, cohort: Cohort, config: RunConfig, folder: Path, show: Callable[[str], None] = print):
+        self.cohort, self.config, self.folder, self.show = cohort, config, folder, show
+        self.device = choose_device(config.train.device)
+        if config.train.threads:
+            torch.set_num_threads(config.train.threads)
+        torch.manual_seed(step_seed(config.seed, 2**30))  # the weights to begin with
+        self.net, self.objective = build(config, cohort.subjects.image.shape[1:])
+        self.best: dict[str, float] = {}
+        self.log = Log(folder / "log.csv")
+        train_rows, validation_rows = cohort.rows("train"), cohort.rows("validation")
+        if len(train_rows) < 2:
+            raise ConfigError(f"{len(train_rows)} training subjects with an ingested scan; see split.csv and cache/index.csv")
+        self.batches = self.batches_of(train_rows, train_rows, config.similarity.proportion, noisy=True)
+        self.validation = (
+            self.batches_of(validation_rows, train_rows, 1.0, noisy=False).whole(VALIDATION_BATCH) if len(validation_rows) else []
+        )
+
+    def batches_of(self, rows: np.ndarray, fit_on: np.ndarray, proportion: float, noisy: bool) -> Batches:
+        """Batches of subjects with what the method is told about them; scalers and sigma come from `fit_on`, training subjects."""
+        config, needs = self.config, self.config.method.needs
+        pairs: PairTable | None = None
+        labels: np.ndarray | None = None
+        if needs == "pair":
+            told = config.similarity if noisy else config.similarity.model_copy(update={"noise": 0.0})
+            similarity = fit_similarity(measures_of(self.cohort.table(fit_on), told), told)
+            rng = np.random.default_rng([config.seed, 3])
+            pairs = label_pairs(measures_of(self.cohort.table(rows), told), similarity, proportion, rng)
+        if needs == "label":
+            labels = target_labels(self.cohort.table(rows), self.cohort.table(fit_on), config.targets)
+        return Batches(self.cohort.subjects, rows, config.train.batch, config.seed, needs, config.augment, pairs, labels)
+
+    def train(self, stop: Callable[[], bool]) -> None:
+        config, begun = self.config.train, time.perf_counter()
+        batches = Prefetch(self.batches, pin=self.device.startswith("cuda"))
+        parent = os.getppid()
+
+        def stop_or_orphaned() -> bool:
+            return stop() or os.getppid() != parent  # whoever started this process is gone, and may have started another
+
+        try:
+            times = train(
+                self.net, self.objective, batches,
+                lr=config.lr, weight_decay=config.weight_decay, steps=config.steps, seed=self.config.seed,
+                every=Every(config.log_every, config.save_every), log=self.log_step, save=self.save, restore=self.restore,
+                stop=stop_or_orphaned, device=self.device, bf16=use_bf16(config.bf16, self.device),
+            )  # fmt: skip
+        finally:
+            batches.close()
+        if config.keep == "best" and self.best:
+            load_checkpoint(self.folder / "weights.safetensors", {"net": self.net, "objective": self.objective})
+        write_json(self.folder / "run.json", self.facts() | times | {"seconds": round(time.perf_counter() - begun, 1)})
+
+    def log_step(self, step: int, values: dict[str, float]) -> None:
+        self.log.add(step, values)
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        self.show(f"{self.config.method.name} seed {self.config.seed}  step {step}/{self.config.train.steps}  {shown}")
+
+    def save(self, step: int, optimizers: dict[str, torch.optim.Optimizer]) -> None:
+        """Write a checkpoint; look at the validation subjects, and keep the weights if they never did better."""
+        values = self.validate(step)
+        modules = {"net": self.net, "objective": self.objective}
+        score = values.get("validation_" + self.config.method.selects_by)
+        self.log.add(step - 1, values)
+        if self.config.train.keep == "last" or score is None or score < self.best.get("score", float("inf")):
+            self.best = {"step": step} | ({} if score is None else {"score": score})
+            save_checkpoint(self.folder / "weights.safetensors", modules, {}, self.best)
+        self.log.write()
+        save_checkpoint(self.folder / "checkpoint.safetensors", modules, optimizers, {"step": step, "best": self.best})
+
+    def restore(self, optimizers: dict[str, torch.optim.Optimizer]) -> int:
+        path = self.folder / "checkpoint.safetensors"
+        if not path.is_file():
+            return 0
+        facts = load_checkpoint(path, {"net": self.net, "objective": self.objective}, optimizers)
+        self.best = facts["best"]
+        self.log.cut(facts["step"])
+        return facts["step"]
+
+    @torch.no_grad()
+    def validate(self, step: int) -> dict[str, float]:
+        """Losses of the validation subjects, mean over batches; the noise is the same at every look."""
+        if not self.validation:
+            return {}
+        self.net.eval()
+        torch.manual_seed(step_seed(self.config.seed, 2**31))
+        sums: dict[str, float] = {}
+        for batch in self.validation:
+            losses = self.objective(self.net, batch.to(self.device), step)
+            for name, value in ({"loss": losses.by_player["model"]} | losses.logs).items():
+                sums[name] = sums.get(name, 0.0) + float(value) * len(batch.image)
+        count = sum(len(batch.image) for batch in self.validation)
+        self.net.train()
+        return {f"validation_{name}": total / count for name, total in sums.items()}
+
+    def facts(self) -> dict[str, Any]:
+        config = self.config
+        return {
+            "study": config.study, "method": config.method.method, "label": config.method.name, "seed": config.seed, "id": config.id,
+            "readout": config.method.readout, "u": config.network.u, "latents": config.network.u + config.network.v,
+            "best": self.best, "collapse": self.collapse(), "parameters": sum(p.numel() for p in self.net.parameters()),
+            "subjects": {part: len(self.cohort.rows(part)) for part in ("train", "validation", "test")},
+            "pairs": len(self.batches.pairs) if self.batches.pairs is not None else None,
+            "data": config.data, "config": digest_of(yaml.safe_dump(config.plain())), "version": __version__,
+            "device": device_name(self.device),
+            "torch": torch.__version__, "python": platform.python_version(), "last_log": self.log.last(),
+        }  # fmt: skip
+
+    @torch.no_grad()
+    def collapse(self) -> str | None:
+        """Why `u` is useless, in words: it stays at the prior, or its pair likelihood is that of a constant. None where it is fine."""
+        if self.config.method.readout != "u":
+            return None
+        self.net.eval()
+        batches = self.validation or self.batches.whole(VALIDATION_BATCH)
+        kl, logits, similarities = [], [], []
+        for batch in batches:
+            q = self.net.encode(batch.image.to(self.device), batch.present.to(self.device))
+            kl.append(gaussian_kl(q)[:, : self.net.u])
+            if batch.pairs is not None and len(batch.pairs.first) and hasattr(self.objective, "logit"):
+                logits.append(self.objective.logit(q.loc[:, : self.net.u], batch.pairs).cpu())
+                similarities.append(batch.pairs.similarity)
+        nats = torch.cat(kl).mean(dim=0)
+        if bool((nats < PRIOR_NATS).all()):
+            return f"u stays at the prior: its KL is {float(nats.max()):.3f} nats a subject, so it says nothing about the image"
+        if logits:
+            a, y = torch.cat(logits), torch.cat(similarities)
+            reached, chance = float(pair_log_likelihood(a, y).mean()), constant_likelihood(y)
+            if reached < chance + CHANCE_NATS * 0.2 and spearman(a, y) < 0.1:
+                return f"the pair likelihood is at chance: {reached:.3f} nats a pair, {chance:.3f} for a constant similarity"
+        return None
+
+
+def constant_likelihood(y: torch.Tensor) -> float:
+    """The best mean log p(y) that one constant logit reaches, in nats a pair."""
+    a = torch.linspace(-30, 30, 601)
+    return float(pair_log_likelihood(a[:, None].expand(-1, len(y)), y[None]).mean(dim=1).max())
+
+
+def spearman(a: torch.Tensor, b: torch.Tensor) -> float:
+    ranks = torch.stack([a.argsort().argsort().float(), b.argsort().argsort().float()])
+    return float(torch.corrcoef(ranks)[0, 1])
+
+
+def target_labels(table: pd.DataFrame, training: pd.DataFrame, targets: tuple[str, ...]) -> np.ndarray:
+    """Targets (N, T): z-scores by the training subjects, then the class number (NaN: unknown, or not on the scale)."""
+    real = list(targets[:-1])
+    scores = Scaler.fit(training[real].to_numpy(float))(table[real].to_numpy(float))
+    classes = table[targets[-1]].map({stage: number for number, stage in enumerate(GOLD_CLASSES)}).to_numpy(float)
+    return np.column_stack([scores, classes])
+
+
+def build(config: RunConfig, shape: tuple[int, ...]) -> tuple[VAE, Objective]:
+    """Network and objective for images (C, *space)."""
+    net = VAE(config.network, shape[0], tuple(shape[1:]), presence=config.input.channel_dropout > 0)
+    return net, config.method.build(config.network.u + config.network.v, len(config.targets))
+
+
+def load_run(folder: Path, shape: tuple[int, ...]) -> tuple[RunConfig, VAE]:
+    """A finished run's configuration and its network with the weights that are used."""
+    config = RunConfig.parse(yaml.safe_load((folder / "config.yaml").read_text()), str(folder.name))
+    net, objective = build(config, shape)
+    load_checkpoint(folder / "weights.safetensors", {"net": net, "objective": objective})
+    return config, net.eval()
+
+
+def choose_device(wanted: str) -> str:
+    if wanted != "auto":
+        return wanted
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+
+
+def use_bf16(wanted: str, device: str) -> bool:
+    return wanted == "on" or (wanted == "auto" and device.startswith("cuda") and torch.cuda.is_bf16_supported())
+
+
+def device_name(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
+
+
+@contextmanager
+def only_one(lock: Path) -> Iterator[None]:
+    """Hold a run's folder; another process waits here. The lock goes with its process, however that ends."""
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+class Log:
+    """The table of a run's losses, one row a logged step."""
+
+    def __init__(self, path: Path):
+        self.path, self.rows = path, {}
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        self.rows.setdefault(step, {}).update(values)
+
+    def cut(self, step: int) -> None:
+        """Read the file back, as far as the checkpoint goes."""
+        if self.path.is_file():
+            stored = pd.read_csv(self.path)
+            self.rows = {int(row.pop("step")): {k: v for k, v in row.items() if pd.notna(v)} for row in stored.to_dict("records")}
+            self.rows = {known: row for known, row in self.rows.items() if known < step}
+
+    def write(self) -> None:
+        table = pd.DataFrame([{"step": step, **row} for step, row in sorted(self.rows.items())])
+        write_csv(self.path, table)
+
+    def last(self) -> dict[str, float]:
+        merged: dict[str, float] = {}
+        for _, row in sorted(self.rows.items()):
+            merged |= row
+        return merged
+
+
+__all__ = ["Batch", "Cohort", "Run", "RunConfig", "Stopped", "TrainConfig", "load_run", "train_run"]
