@@ -1,0 +1,57 @@
+"""Densitometry of the lungs, by the definitions of the Chest Imaging Platform (`parenchyma_phenotypes.py`).
+
+LAA-x is the percentage of lung voxels strictly below -x HU, Perc15 is numpy's linearly interpolated 15th percentile, volumes count voxels.
+Every figure is given over the lungs without airways, and over lungs and airways together (`..._with_airways`): air in the airways is
+low attenuation too, so tools that count it report more.
+"""
+
+import numpy as np
+
+from copdvae.prepare.lungs import AIRWAYS, LEFT, Lungs, parenchyma
+
+LAA_HU = {"laa950_pct": -950, "laa910_pct": -910, "laa856_pct": -856}
+
+
+def densitometry(hu: np.ndarray, lungs: Lungs, spacing: tuple[float, float, float]) -> dict[str, float | None]:
+    """Volumes in litres, LAA in percent (0 to 100), the rest in HU.  `hu` is (z, y, x), `spacing` (z, y, x) in mm.
+
+    The thirds divide the lungs' height, not their volume. An empty mask gives None, never 0.
+    """
+    litres = float(np.prod(spacing)) / 1e6
+    slices = [plane[parenchyma(labels)] for plane, labels in zip(hu, lungs.labels, strict=True)]  # bottom first: z grows to the head
+    lung = np.concatenate(slices)
+    airways = np.concatenate([plane[labels == AIRWAYS] for plane, labels in zip(hu, lungs.labels, strict=True)])
+    left_voxels = int(sum(np.count_nonzero(labels == LEFT) for labels in lungs.labels))
+
+    figures: dict[str, float | None] = {**density(lung, litres)}
+    figures |= {f"{name}_with_airways": value for name, value in density(np.concatenate([lung, airways]), litres).items()}
+    figures |= {"left_volume_l": left_voxels * litres, "right_volume_l": (len(lung) - left_voxels) * litres}
+    lower, upper = thirds(slices)
+    figures |= {"upper_third_laa950_pct": percent_below(upper, -950), "lower_third_laa950_pct": percent_below(lower, -950)}
+    return figures | {"trachea_hu": lungs.trachea_hu}
+
+
+def density(lung: np.ndarray, litres: float) -> dict[str, float | None]:
+    """Figures of the HU values of one region; `litres` is one voxel's."""
+    return {
+        "lung_volume_l": len(lung) * litres,
+        **{name: percent_below(lung, threshold) for name, threshold in LAA_HU.items()},
+        "perc15_hu": float(np.percentile(lung, 15)) if len(lung) else None,
+        "mean_lung_hu": float(lung.mean(dtype=float)) if len(lung) else None,
+    }
+
+
+def percent_below(lung: np.ndarray, threshold: float) -> float | None:
+    return 100 * float(np.count_nonzero(lung < threshold)) / len(lung) if len(lung) else None
+
+
+def thirds(slices: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """HU of the lowest and of the highest third of the lungs' height, by the middles of the slices."""
+    filled = [z for z, plane in enumerate(slices) if len(plane)]
+    if not filled:
+        return np.array([]), np.array([])
+    first, height = filled[0], filled[-1] + 1 - filled[0]
+    third = [3 * (z + 0.5 - first) / height for z in range(len(slices))]
+    lower = np.concatenate([plane for plane, place in zip(slices, third, strict=True) if place < 1])
+    upper = np.concatenate([plane for plane, place in zip(slices, third, strict=True) if place >= 2])
+    return lower, upper

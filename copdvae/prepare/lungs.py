@@ -1,0 +1,501 @@
+"""A lung mask from a threshold, or from a map that the user gives.  Arrays are (z, y, x), frame LPS: the right lung is at low x.
+
+The threshold mask takes the air inside the body, tracks trachea and main bronchi down from the top and takes them out, tells right and
+left apart, and closes what the lungs enclose (vessels, nodules). All that runs on a coarse copy (about 3 mm): structures that decide it are
+larger, and a 512 x 512 x 600 scan needs no more memory for it than a small one. Only the border is then drawn on the scan's own grid, where
+the parenchyma's own density and the tissue's meet half way.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from copdvae.errors import CopdvaeError
+from copdvae.read.volume import Volume
+
+RIGHT, LEFT, AIRWAYS = 1, 2, 3
+FIRST_THRESHOLD_HU = -400.0  # air from tissue, before the lung's own density is known
+TISSUE_HU = 40.0  # chest wall and mediastinum
+THRESHOLDS_HU = (-450.0, -320.0)  # of the border: emphysema and full expiration reach these ends
+COARSE_MM = 3.0
+
+CLOSING_MM = 7.0  # radius: a lower-lobe vessel is some 14 mm wide, the hilum more
+HOLE_CM2 = 4.0  # a hole in a slice that is larger is a dome of the diaphragm or the hilum, not a vessel
+
+TRACHEA_MM2 = (40.0, 800.0)
+TRACHEA_MM = 35.0  # a shorter tube is swallowed air
+LUMENS_HU = (-700.0, -775.0, -825.0, -875.0, -910.0, -940.0, -960.0)  # the first that does not leak
+BELOW_CARINA_MM = 35.0
+
+LITRES = (1.0, 12.0)  # both lungs: less is a part of a chest, more is not a person's
+MEAN_HU = (-970.0, -500.0)
+GAS_HU = -975.0
+APART_MM = 60.0  # between the middles of two lungs
+SMALL_LUNG = 0.1  # of the larger one: below this it is gas or an effusion's rest
+FACE_SHARE = 0.3  # of the largest cross-section: more of it on the first or last slice means that the scan cuts the lung
+
+# Chest Imaging Platform: the low byte is the region, the high byte the type. These types are airways and vessels.
+CIP_NOT_PARENCHYMA = (2, 3, *range(38, 49), 50, 51, *range(56, 67))
+
+CROSS = ndimage.generate_binary_structure(3, 1)
+ACROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=bool)
+
+
+class LungError(CopdvaeError):
+    """No lungs that can be believed. `reason` is a stable code, as in `ReadError`."""
+
+    def __init__(self, message: str, reason: str):
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Lungs:
+    """Which voxel is lung.  A given map's airways and vessels, and a threshold mask's trachea and main bronchi, are label 3."""
+
+    labels: np.ndarray  # (z, y, x) uint8: 0 none, 1 right lung, 2 left lung, 3 airways
+    maker: str  # "threshold" or "given"
+    warnings: tuple[str, ...] = ()
+    trachea_hu: float | None = None  # median of the lumen's core; None where no trachea was found
+
+
+def find_lungs(volume: Volume) -> Lungs:
+    """Threshold mask of both lungs and the large airways; raise `LungError` where there are no credible lungs."""
+    steps, spacing = coarse_grid(volume)
+    hu = block_means(volume.hu, steps)
+    inside = inner_air(hu < FIRST_THRESHOLD_HU, spacing)
+    if not inside.any():
+        raise no_lungs(hu, spacing)
+
+    box = ndimage.find_objects(inside.astype(np.uint8))[0]
+    inner, inner_hu = inside[box], hu[box]
+    airways = track_airways(inner_hu, inner, spacing)
+    walled = wall(airways, spacing)
+    lungs, warnings = both_lungs(without_gas(inner & ~walled, inner_hu, spacing), spacing)
+    if not lungs.any():
+        raise no_lungs(hu, spacing)
+    threshold = half_way(inner_hu[lungs > 0])
+    lungs = close_lungs(widen(lungs, inner_hu < threshold, walled), airways, spacing)
+
+    labels = draw_border(volume.hu, uncrop(lungs, box, hu.shape), uncrop(airways, box, hu.shape), steps, threshold)
+    return Lungs(labels, "threshold", tuple(warnings) + credible(labels, volume), core_hu(inner_hu, airways))
+
+
+def given_lungs(labels: np.ndarray, volume: Volume) -> Lungs:
+    """Lungs from any label map on the volume's grid; what it says of sides counts less than where in the body it says it.
+
+    Two-byte codes are read as the Chest Imaging Platform's: the lungs are where the low byte (region) is not 0, and of these the airways
+    and vessels (high byte) get label 3. So figures "with airways" are of the low byte, figures without are of the parenchyma alone, and
+    a trachea that is in no region is in neither. In other maps every code is lung, but for a small 3 beside 1 and 2: our airways.
+    """
+    codes = np.unique(np.concatenate([np.unique(plane[plane > 0]) for plane in labels]))
+    if codes.size and codes.max() > 255:
+        region = np.bitwise_and(labels, 255).astype(np.uint8)
+        airways = np.isin(labels >> 8, CIP_NOT_PARENCHYMA) & (region > 0)
+    else:
+        region = (labels > 0).astype(np.uint8) if codes.size > 8 else np.where(labels > 0, labels, 0).astype(np.uint8)
+        airways = np.zeros(labels.shape, dtype=bool)
+        if list(codes) == [RIGHT, LEFT, AIRWAYS]:
+            airways = labels == AIRWAYS
+            if np.count_nonzero(airways) > 0.1 * np.count_nonzero(labels):
+                airways[...] = False
+    if not region.any():
+        raise LungError("the label map marks no lung", "empty_mask")
+
+    steps, spacing = coarse_grid(volume)
+    found, warnings = place_sides(np.where(airways, 0, region), steps, spacing)
+    found[airways] = AIRWAYS
+    try:
+        warnings += credible(found, volume)
+    except LungError as error:  # the user's own map is believed, and the doubt is told
+        warnings.append(str(error))
+    hu = block_means(volume.hu, steps)
+    return Lungs(found, "given", tuple(warnings), core_hu(hu, track_airways(hu, inner_air(hu < FIRST_THRESHOLD_HU, spacing), spacing)))
+
+
+def place_sides(region: np.ndarray, steps: tuple[int, ...], spacing: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Right and left by position, whatever the codes: labels uint8 like `region`, and warnings."""
+    codes = region[tuple(slice(step // 2, None, step) for step in steps)]
+    coarse = codes > 0
+    rough, warnings = both_lungs(coarse, spacing)
+    if not rough.any():
+        rough[coarse] = RIGHT
+    sides = nearer(rough, np.ones_like(coarse))
+    found = np.zeros(region.shape, dtype=np.uint8)
+    for z, plane in enumerate(region):
+        whole = stretch(sides[min(z // steps[0], len(sides) - 1)], steps[1:])
+        missing = [(0, max(0, size - now)) for size, now in zip(plane.shape, whole.shape, strict=True)]
+        whole = np.pad(whole, missing, mode="edge")[: plane.shape[0], : plane.shape[1]]
+        found[z] = np.where(plane > 0, whole, 0)
+    known = set(np.unique(codes[coarse]).tolist())
+    for code in known:
+        inside = region == code
+        share = np.count_nonzero(found[inside] == RIGHT) / np.count_nonzero(inside)
+        if share < 0.1 or share > 0.9:  # a lobe or a lung of the map keeps its own border
+            found[inside] = RIGHT if share > 0.9 else LEFT
+            if known == {RIGHT, LEFT} and (share > 0.9) != (code == RIGHT):
+                warnings.append(f"label {code} of the mask lies on the other side than its code says; sides are taken from the position")
+    return found, warnings
+
+
+def coarse_grid(volume: Volume) -> tuple[tuple[int, ...], np.ndarray]:
+    """Voxels that make one coarse voxel, and its size in mm, along (z, y, x)."""
+    steps = tuple(min(size, max(1, int(COARSE_MM // gap))) for size, gap in zip(volume.hu.shape, volume.spacing, strict=True))
+    return steps, np.array(volume.spacing) * steps
+
+
+def find_parts(mask: np.ndarray, structure: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Connected parts numbered from 1: int32 like `mask`, and how many voxels each has (0 for the background)."""
+    parts = np.empty(mask.shape, dtype=np.int32)
+    ndimage.label(mask, structure, output=parts)
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return parts, sizes
+
+
+def grown(mask: np.ndarray, structure: np.ndarray, steps: int = 1) -> np.ndarray:
+    return np.asarray(ndimage.binary_dilation(mask, structure, iterations=steps))
+
+
+def worn(mask: np.ndarray, structure: np.ndarray) -> np.ndarray:
+    return np.asarray(ndimage.binary_erosion(mask, structure))
+
+
+def block_means(hu: np.ndarray, steps: tuple[int, ...]) -> np.ndarray:
+    """Means over blocks of `steps` voxels; a last incomplete block is left out."""
+    depth, height, width = (size // step for size, step in zip(hu.shape, steps, strict=True))
+    across = np.repeat(np.eye(width, dtype=np.float32), steps[2], axis=0) / math.prod(steps)  # (x, coarse x)
+    coarse = np.empty((depth, height, width), dtype=np.float32)
+    for z in range(depth):
+        slab = hu[z * steps[0] : (z + 1) * steps[0], : height * steps[1], : width * steps[2]]
+        coarse[z] = slab.reshape(steps[0], height, steps[1], -1).sum(axis=(0, 2), dtype=np.float32) @ across
+    return coarse
+
+
+def inner_air(air: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """The air that the body encloses: (z, y, x) bool.  A table's hollow inside and its foam are not in the body."""
+    parts, sizes = find_parts(air)
+    inner = np.ones(len(sizes), dtype=bool)
+    inner[0] = False
+    inner[side_faces(parts)] = False
+
+    # A table's shell is thin: taken away by an opening, what it held joins the room's air. The chest wall of a thin person may
+    # open too, so this only counts where something the size of a lung stays.
+    opened = ndimage.binary_opening(~air, np.ones([3 if gap <= 3.5 else 2 for gap in spacing]))
+    rooms, room_sizes = find_parts(np.logical_not(opened))
+    outer = np.zeros(len(room_sizes), dtype=bool)
+    outer[side_faces(rooms)] = True
+    exposed = np.bincount(parts[outer[rooms]], minlength=len(sizes)) > 0.5 * sizes
+    if sizes[inner & ~exposed].sum() * spacing.prod() > 0.5 * LITRES[0] * 1e6:
+        inner &= ~exposed
+    return inner[parts]
+
+
+def side_faces(parts: np.ndarray) -> np.ndarray:
+    """Numbers of the parts that touch the front, back, right or left face: what leaves there is not in the body."""
+    faces = [parts[:, 0], parts[:, -1], parts[:, :, 0], parts[:, :, -1]]
+    return np.unique(np.concatenate([face.ravel() for face in faces]))
+
+
+def track_airways(hu: np.ndarray, inside: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """Lumen of trachea and main bronchi, followed down slice by slice: (z, y, x) bool, empty where no trachea is seen."""
+    columns = np.nonzero(inside.any(axis=(0, 1)))[0]
+    best = np.zeros_like(inside)
+    middle, longest, begun = columns.mean(), TRACHEA_MM, 0
+    for z in range(len(hu) - 1, len(hu) // 3, -1):
+        for seed in tubes(hu[z], inside[z], spacing, middle):
+            if (seed & best[z]).any() or begun > 12:
+                continue
+            begun += 1
+            path, length = follow(hu, inside, seed, z, spacing)
+            if length > longest:
+                best, longest = path, length
+        if longest > 2 * TRACHEA_MM:
+            break
+    return best
+
+
+def tubes(hu: np.ndarray, inside: np.ndarray, spacing: np.ndarray, middle: float) -> Iterator[np.ndarray]:
+    """Cross-sections in one slice that could be a trachea: right area, round, near the middle of the chest."""
+    pixel = spacing[1] * spacing[2]
+    parts, _ = find_parts(inside & (hu < LUMENS_HU[0]))
+    for number, box in enumerate(ndimage.find_objects(parts), start=1):
+        shape = parts[box] == number
+        sides = np.array(shape.shape) * spacing[1:]
+        centre = (box[1].start + box[1].stop - 1) / 2
+        round_enough = sides.max() < 3 * sides.min() and shape.mean() > 0.4
+        if TRACHEA_MM2[0] <= shape.sum() * pixel <= TRACHEA_MM2[1] and round_enough and abs(centre - middle) * spacing[2] < 45:
+            yield parts == number
+
+
+def follow(hu: np.ndarray, inside: np.ndarray, seed: np.ndarray, top: int, spacing: np.ndarray) -> tuple[np.ndarray, float]:
+    """Follow a tube down from `seed`: its lumen, and the length in mm over which it stays one tube or a pair.
+
+    In each slice the lumen is what is connected to the lumen above. A part that grows too large has leaked into a lung through a thin
+    wall: lower thresholds are tried on it, and where none holds that branch ends. Past the carina all ends after `BELOW_CARINA_MM`.
+    """
+    lumen = np.zeros_like(inside)
+    lumen[top] = seed
+    pixel = spacing[1] * spacing[2]
+    usual, forked = float(seed.sum()), 0
+    for z in range(top - 1, -1, -1):
+        limit = min(max(1.7 * usual, usual + 80 / pixel), TRACHEA_MM2[1] / pixel)
+        section, branches = cross_section(hu[z], inside[z], grown(lumen[z + 1], ACROSS), limit)
+        if section.sum() * pixel < TRACHEA_MM2[0] / 2:
+            break
+        lumen[z] = section
+        forked += forked > 0 or branches > 1
+        if forked * spacing[0] > BELOW_CARINA_MM:
+            break
+        if not forked:
+            usual = 0.8 * usual + 0.2 * float(section.sum())
+    return lumen, float(lumen.any(axis=(1, 2)).sum() * spacing[0])
+
+
+def cross_section(hu: np.ndarray, inside: np.ndarray, above: np.ndarray, limit: float) -> tuple[np.ndarray, int]:
+    """The parts of one slice that touch the lumen `above` and are no larger than `limit` pixels: bool (y, x), and how many."""
+    section, branches = np.zeros_like(inside), 0
+    for threshold in LUMENS_HU:
+        parts, sizes = find_parts(inside & (hu < threshold))
+        known = np.unique(parts[section])
+        for number in np.unique(parts[above & ~section]):
+            if number and number not in known and sizes[number] <= limit:
+                section |= parts == number
+                branches += 1
+    return section, branches
+
+
+def wall(airways: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """The airways with the half-dark ring that their wall makes on the grid."""
+    return grown(airways, CROSS, max(1, round(2.5 / spacing[1])))
+
+
+def without_gas(air: np.ndarray, hu: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """The inner air without small parts, and without stomach and bowel, where all is air (as it would be in a bulla of a lung's size)."""
+    parts, sizes = find_parts(air)
+    kept = np.zeros(len(sizes), dtype=bool)
+    for number in np.nonzero(sizes * spacing.prod() > 0.05e6)[0]:
+        kept[number] = np.percentile(hu[parts == number], 60) > GAS_HU
+    return kept[parts]
+
+
+def both_lungs(air: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Right and left lung among the parts of the air: labels uint8 (z, y, x), all 0 where there is none, and warnings."""
+    parts, sizes = find_parts(air)
+    order = [number for number in np.argsort(sizes)[::-1][:6] if sizes[number]]
+    if not order or sizes[order[0]] * spacing.prod() < 0.2e6:
+        return np.zeros(air.shape, dtype=np.uint8), []
+
+    first = order[0]
+    centre = {number: middle_column(parts == number) for number in order}
+    second = next((number for number in order[1:] if abs(centre[number] - centre[first]) * spacing[2] > APART_MM), None)
+    warnings: list[str] = []
+    if second is not None and sizes[second] >= SMALL_LUNG * sizes[first]:
+        labels = np.zeros(air.shape, dtype=np.uint8)
+        right, left = sorted((first, second), key=lambda number: centre[number])
+        labels[parts == right], labels[parts == left] = RIGHT, LEFT
+    else:
+        labels, warnings = split_sides(parts == first, spacing)
+    for number in order[1:]:  # what a fissure, a scar or a bulla's wall cuts off
+        part = parts == number
+        near = labels[grown(part, CROSS, max(1, round(6 / spacing.min())))]
+        if near.any() and not labels[part].any():
+            labels[part] = np.bincount(near[near > 0]).argmax()
+    return labels, warnings
+
+
+def middle_column(mask: np.ndarray) -> float:
+    """Mean x index."""
+    columns = np.count_nonzero(mask, axis=(0, 1))
+    return float(columns @ np.arange(len(columns)) / columns.sum())
+
+
+def no_lungs(hu: np.ndarray, spacing: np.ndarray) -> LungError:
+    """Why there is no lung: is there one that leaves the field of view?"""
+    _, sizes = find_parts((hu < FIRST_THRESHOLD_HU) & (hu > -970))
+    if sizes.max() * spacing.prod() > 0.3e6:
+        return LungError("the lungs touch the sides of the image: a chest must lie in it whole; no figures are given", "lung_at_border")
+    return LungError("no lungs in this image (no air inside a body); is it a chest CT in HU?", "no_lungs")
+
+
+def split_sides(lung: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Two lungs that touch: worn down until they part, then every voxel goes to the nearer rest. Labels uint8, and warnings."""
+    box = ndimage.find_objects(lung.astype(np.uint8))[0]
+    inner = np.pad(lung[box], 1)
+    labels = np.zeros(inner.shape, dtype=np.uint8)
+    if inner.shape[2] * spacing[2] < inner.shape[1] * spacing[1]:  # deeper than wide: this is one lung
+        return np.where(lung, RIGHT, 0).astype(np.uint8), ["only one lung was found; its side is not known"]
+    rest = inner
+    for _ in range(max(1, round(24 / spacing.min()))):
+        rest = worn(rest, CROSS)
+        parts, sizes = find_parts(rest)
+        if len(sizes) < 3:
+            continue
+        second, first = np.argsort(sizes)[-2:]
+        centres = {number: middle_column(parts == number) for number in (first, second)}
+        if sizes[second] > 0.2 * sizes[first] and abs(centres[first] - centres[second]) * spacing[2] > APART_MM:
+            right, left = sorted(centres, key=lambda number: centres[number])
+            labels[parts == right], labels[parts == left] = RIGHT, LEFT
+            return uncrop(nearer(labels, inner)[1:-1, 1:-1, 1:-1], box, lung.shape), []
+    columns = np.arange(inner.shape[2])
+    share = np.cumsum(inner.sum(axis=(0, 1))) / max(1, inner.sum())
+    middle = int(np.searchsorted(share, 0.52))  # the right lung is the larger one
+    labels = np.where(inner, np.where(columns < middle, RIGHT, LEFT), 0).astype(np.uint8)
+    return uncrop(labels[1:-1, 1:-1, 1:-1], box, lung.shape), ["right and left lung could not be told apart; they are split at the middle"]
+
+
+def uncrop(part: np.ndarray, box: tuple[slice, ...], shape: tuple[int, ...]) -> np.ndarray:
+    whole = np.zeros(shape, dtype=part.dtype)
+    whole[box] = part
+    return whole
+
+
+def nearer(labels: np.ndarray, within: np.ndarray) -> np.ndarray:
+    """Every voxel of `within` gets the label that is nearer to it, counted in steps."""
+    to_right, to_left = (np.asarray(ndimage.distance_transform_cdt(labels != side, "taxicab")) for side in (RIGHT, LEFT))
+    return np.where(within, np.where(to_right <= to_left, RIGHT, LEFT), 0).astype(np.uint8)
+
+
+def half_way(hu: np.ndarray) -> float:
+    """Where the border between this parenchyma and tissue lies: half the step between them, as for any blurred edge."""
+    return float(np.clip((np.median(hu) + TISSUE_HU) / 2, *THRESHOLDS_HU))
+
+
+def widen(lungs: np.ndarray, air: np.ndarray, airways: np.ndarray) -> np.ndarray:
+    """Move both lungs' border to another threshold: one coarse voxel out at most, or in as far as it goes."""
+    wider = lungs.copy()
+    for side in (RIGHT, LEFT):
+        wider[grown(lungs == side, CROSS) & (wider == 0) & ~airways] = side
+    wider[~air] = 0
+    return wider
+
+
+def close_lungs(lungs: np.ndarray, airways: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """Add what each lung encloses: vessels and nodules, never the other lung and never the airways."""
+    closed = np.zeros_like(lungs)
+    for side in (RIGHT, LEFT):
+        lung = lungs == side
+        if not lung.any():
+            continue
+        margin = [int(CLOSING_MM // gap) + 2 for gap in spacing]
+        box = ndimage.find_objects(lung.astype(np.uint8))[0]
+        part = np.pad(lung[box], [(pad, pad) for pad in margin])
+        part = closing(part, spacing)
+        part = np.asarray(ndimage.binary_fill_holes(part))
+        for axis in range(3):
+            part |= small_holes(part, axis, spacing)
+        part = part[tuple(slice(pad, -pad) for pad in margin)]
+        free = (lungs[box] == 0) | (lungs[box] == side)
+        closed[box][part & free & ~airways[box]] = side
+    return closed
+
+
+def closing(part: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """Closing with an ellipsoid of `CLOSING_MM` mm, made of crosses and of planes where slices are thick."""
+    reach = np.maximum(1, np.round(CLOSING_MM / spacing).astype(int))
+    offsets = np.stack(np.meshgrid(*[np.arange(-r, r + 1) for r in reach], indexing="ij"), axis=-1) * spacing
+    ball = (offsets**2).sum(axis=-1) <= max(CLOSING_MM, spacing.max() * 1.01) ** 2
+    return np.asarray(ndimage.binary_closing(part, ball))
+
+
+def small_holes(part: np.ndarray, axis: int, spacing: np.ndarray) -> np.ndarray:
+    """Holes of at most `HOLE_CM2` in the slices across `axis`: bool, like `part`."""
+    plane = np.delete(spacing, axis)
+    structure = CROSS.copy()
+    structure[tuple(slice(None) if a != axis else [0, 2] for a in range(3))] = False
+    holes, sizes = find_parts(~part, structure)
+    small = sizes * plane.prod() <= HOLE_CM2 * 100
+    small[0] = False
+    return small[holes]
+
+
+def draw_border(hu: np.ndarray, lungs: np.ndarray, airways: np.ndarray, steps: tuple[int, ...], threshold: float) -> np.ndarray:
+    """Labels on the scan's own grid.  Deep inside the coarse lungs all is lung; near their border, what is below `threshold`."""
+    finer = CROSS.copy()  # a border is only redrawn along the axes that were made coarse
+    for axis, step in enumerate(steps):
+        if step == 1:
+            finer[tuple([0, 2] if a == axis else slice(None) for a in range(3))] = False
+    if max(steps) == 1:
+        return np.where(airways, AIRWAYS, lungs).astype(np.uint8)
+
+    certain, wide = np.zeros_like(lungs), np.zeros_like(lungs)
+    for side in (RIGHT, LEFT):
+        lung = lungs == side
+        certain[worn(lung, finer)] = side
+        wide[grown(lung, finer) & ((lungs == 0) | lung)] = side
+    wide[grown(airways, finer) & (lungs == 0)] = AIRWAYS
+    certain[airways], wide[airways] = 0, AIRWAYS
+
+    labels = np.zeros(hu.shape, dtype=np.uint8)
+    for z in np.nonzero(wide.any(axis=(1, 2)))[0]:
+        rows, columns = (np.nonzero(wide[z].any(axis=axis))[0] for axis in (1, 0))
+        box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        sure, maybe = (stretch(plane[z][box], steps[1:]) for plane in (certain, wide))
+        place = np.s_[rows[0] * steps[1] : (rows[-1] + 1) * steps[1], columns[0] * steps[2] : (columns[-1] + 1) * steps[2]]
+        for slice_hu, slice_labels in zip(hu[z * steps[0] :][: steps[0]], labels[z * steps[0] :][: steps[0]], strict=True):
+            low = smooth(slice_hu[place] < threshold)
+            slice_labels[place] = np.where(sure > 0, sure, np.where(low, maybe, 0))
+    return labels
+
+
+def stretch(plane: np.ndarray, steps: tuple[int, ...]) -> np.ndarray:
+    return plane.repeat(steps[0], axis=0).repeat(steps[1], axis=1)
+
+
+def smooth(low: np.ndarray) -> np.ndarray:
+    """Close gaps of one or two pixels that noise tears into a border."""
+    grown = low.copy()
+    grown[1:] |= low[:-1]
+    grown[:-1] |= low[1:]
+    grown[:, 1:] |= low[:, :-1]
+    grown[:, :-1] |= low[:, 1:]
+    shrunk = grown.copy()
+    shrunk[1:] &= grown[:-1]
+    shrunk[:-1] &= grown[1:]
+    shrunk[:, 1:] &= grown[:, :-1]
+    shrunk[:, :-1] &= grown[:, 1:]
+    return shrunk | low
+
+
+def core_hu(hu: np.ndarray, airways: np.ndarray) -> float | None:
+    """Median HU in the core of the airways: scanner calibration at air. On a coarse grid the core is the darkest third."""
+    core = worn(airways, np.ones((1, 3, 3)))
+    if core.sum() >= 3:
+        return float(np.median(hu[core]))
+    return float(np.percentile(hu[airways], 15)) if airways.any() else None
+
+
+def parenchyma(labels: np.ndarray) -> np.ndarray:
+    """Both lungs without airways: bool, like `labels`."""
+    return np.subtract(labels, RIGHT, dtype=np.uint8) <= LEFT - RIGHT  # 0 wraps round to 255
+
+
+def credible(labels: np.ndarray, volume: Volume) -> tuple[str, ...]:
+    """Warnings about a mask; raise `LungError` where it cannot be that of a whole chest."""
+    masks = [parenchyma(plane) for plane in labels]  # slice by slice: a whole volume of anything more is memory that a server lacks
+    areas = np.array([np.count_nonzero(mask) for mask in masks])
+    right = sum(np.count_nonzero(plane == RIGHT) for plane in labels)
+    mean = sum(float(plane[mask].sum(dtype=float)) for plane, mask in zip(volume.hu, masks, strict=True)) / max(1, areas.sum())
+    both = areas.sum() * volume.voxel_ml / 1000
+    smaller, larger = sorted((right * volume.voxel_ml / 1000, both - right * volume.voxel_ml / 1000))
+    if not LITRES[0] <= both <= LITRES[1]:
+        raise LungError(f"lungs of {both:.2f} L, expected {LITRES[0]:.0f} to {LITRES[1]:.0f} L: not a whole chest", "lung_volume")
+    if smaller < SMALL_LUNG * larger:
+        raise LungError(f"one lung of {larger:.2f} L and one of {smaller:.2f} L: both are needed", "one_lung")
+    if not MEAN_HU[0] <= mean <= MEAN_HU[1]:
+        raise LungError(
+            f"mean lung density is {mean:.0f} HU, expected {MEAN_HU[0]:.0f} to {MEAN_HU[1]:.0f}: not lung, or not HU", "lung_density"
+        )
+
+    warnings = []
+    if smaller < 0.35 * larger:
+        warnings.append(f"one lung is {larger / smaller:.1f} times as large as the other ({larger:.2f} and {smaller:.2f} L)")
+    for name, area in (("lowest", areas[0]), ("highest", areas[-1])):
+        if area > FACE_SHARE * areas.max():
+            raise LungError(f"the scan's {name} slice cuts through the lungs: a part of them is missing", "lung_at_border")
+        if area > 0.02 * areas.max():
+            warnings.append(f"the lungs reach the scan's {name} slice: a little of them may be missing")
+    return tuple(warnings)
