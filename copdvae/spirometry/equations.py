@@ -82,71 +82,78 @@ def predict(people: pd.DataFrame, reference: str) -> pd.DataFrame:
     `people` has `sex` ("M", "F"; anything else is missing), `age` (years), `height_cm`, and where the set has groups `race`
     (`codes.RACES`; anything else takes the set's default group). Columns: `fev1_pred`, `fvc_pred`, `ratio_pred`, `fev1_lln`, `fvc_lln`,
     `ratio_lln`; `reference`, `reference_group` ("" without groups), `group_from` ("race", "default" or ""); `reason`, why a row has
-    no prediction ("" where it has one). Where `people` has `fev1_l` or `fvc_l`: `fev1_pp`, `fvc_pp` (percent), `fev1_z`, `fvc_z`;
-    `ratio_z` from `fev1_fvc`, or from both volumes.
+    no prediction ("" where it has one); and from `fev1_l` and `fvc_l` where `people` has them `fev1_pp`, `fvc_pp` (percent), `fev1_z`,
+    `fvc_z`, `ratio_z` (NaN where not measured; the ratio is `fev1_fvc` if there is such a column).
     """
     chosen = reference_set(reference)
-    rows = people.index
-    people = people.reset_index(drop=True)
-    if "fev1_fvc" not in people and {"fev1_l", "fvc_l"} <= set(people):
-        people["fev1_fvc"] = people["fev1_l"] / people["fvc_l"]
-
-    race = people["race"] if "race" in people else pd.Series("", index=people.index)
-    group = race.map(chosen.groups)
-    found = pd.DataFrame(index=people.index)
     reason = reason_without_prediction(people, chosen)
-    sound = people[reason == ""]
-    inputs = pd.DataFrame(
-        {
-            "sex": (sound["sex"] == "M").astype(int),
-            "age": sound["age"].astype(float),
-            "height": sound["height_cm"].astype(float),
-            "probe": PROBE,
-        }
-    )
+    sound = np.flatnonzero(reason == "")
+    inputs = pd.DataFrame({"sex": column(people, "sex")[sound] == "M", "probe": PROBE}).astype({"sex": int})
+    inputs["age"], inputs["height"] = numbers(people, "age")[sound], numbers(people, "height_cm")[sound]
+    race = column(people, "race") if "race" in people else np.full(len(people), "")
+    group = np.array([chosen.groups.get(word, chosen.default_group) for word in race], dtype=object)
+    ethnicity = {}
     if chosen.groups:
-        inputs["group"] = [chosen.equations.Ethnicity[name].value for name in group[sound.index].fillna(chosen.default_group)]
+        inputs["group"] = [chosen.equations.Ethnicity[name].value for name in group[sound]]
+        ethnicity = {"ethnicity_col": "group"}
 
     equations = chosen.equations()
+    found: dict[str, np.ndarray] = {}
     for name, parameter in MEASURES.items():
         unit = chosen.ratio_unit if name == "ratio" else 1.0
-        observed = OBSERVED[name] in people
-        inputs["observed"] = sound[OBSERVED[name]].astype(float).where(lambda y: y > 0) * unit if observed else np.nan
-        columns = {"ethnicity_col": "group"} if chosen.groups else {}
+        y = observed(people, name)
+        inputs["observed"] = np.where(y > 0, y, np.nan)[sound] * unit
         code = chosen.equations.Parameters[parameter]
-        median = numbers(equations.compute(inputs, code, value_col="probe", metrics=("percent",), **columns)["percent"])
-        scores = equations.compute(inputs, code, value_col="observed", metrics=("lln", "zscore"), **columns)
-        found[f"{name}_pred"] = 100 * PROBE / median / unit
-        found[f"{name}_lln"] = numbers(scores["lln"]) / unit
-        if observed and name != "ratio":
-            found[f"{name}_pp"] = 100 * people[OBSERVED[name]] / found[f"{name}_pred"]
-        if observed:
-            found[f"{name}_z"] = numbers(scores["zscore"])
+        of_probe = equations.compute(inputs, code, value_col="probe", metrics=("percent",), **ethnicity)
+        scores = equations.compute(inputs, code, value_col="observed", metrics=("lln", "zscore"), **ethnicity)
+        found[f"{name}_pred"] = spread(100 * PROBE / numbers(of_probe, "percent") / unit, sound, len(people))
+        found[f"{name}_lln"] = spread(numbers(scores, "lln") / unit, sound, len(people))
+        if name != "ratio":
+            found[f"{name}_pp"] = 100 * y / found[f"{name}_pred"]
+        found[f"{name}_z"] = spread(numbers(scores, "zscore"), sound, len(people))
 
-    reason[(reason == "") & found["fev1_pred"].isna()] = "height_out_of_range"  # heights by group are the equations' own
-    found[reason != ""] = np.nan
-    found["reference"] = reference
-    found["reference_group"] = group.fillna(chosen.default_group).str.lower() if chosen.groups else ""
-    found["group_from"] = np.where(group.isna(), "default", "race") if chosen.groups else ""
-    found["reason"] = reason
-    order = [f"{name}_{kind}" for kind in ("pred", "lln", "pp", "z") for name in MEASURES]
-    found = found[[column for column in order if column in found] + ["reference", "reference_group", "group_from", "reason"]]
-    return found.set_index(rows)
+    reason[(reason == "") & np.isnan(found["fev1_pred"])] = "height_out_of_range"  # heights by group are the equations' own
+    kinds = ("pred", "lln", "pp", "z")
+    table = pd.DataFrame({key: found[key] for kind in kinds for name in MEASURES if (key := f"{name}_{kind}") in found}, index=people.index)
+    table[reason != ""] = np.nan  # a ratio needs no height, yet a row has all of its predictions or none
+    table["reference"] = reference
+    table["reference_group"] = [name.lower() for name in group]
+    table["group_from"] = ["race" if word in chosen.groups else "default" if chosen.groups else "" for word in race]
+    table["reason"] = reason
+    return table
 
 
-def reason_without_prediction(people: pd.DataFrame, chosen: ReferenceSet) -> pd.Series:
+def reason_without_prediction(people: pd.DataFrame, chosen: ReferenceSet) -> np.ndarray:
     """What keeps a row from the equations, "" for nothing: they raise for the whole table on one bad sex, and believe metres."""
-    age, height = people["age"].astype(float), people["height_cm"].astype(float)
+    age, height = numbers(people, "age"), numbers(people, "height_cm")
     checks = {
-        "no_sex": ~people["sex"].isin(["M", "F"]),
-        "no_age": age.isna(),
-        "no_height": height.isna(),
-        "age_out_of_range": ~age.between(*chosen.ages),
-        "height_not_credible": ~height.between(*CREDIBLE_CM),
+        "no_sex": ~np.isin(column(people, "sex"), ["M", "F"]),
+        "no_age": np.isnan(age),
+        "no_height": np.isnan(height),
+        "age_out_of_range": ~((age >= chosen.ages[0]) & (age <= chosen.ages[1])),
+        "height_not_credible": ~((height >= CREDIBLE_CM[0]) & (height <= CREDIBLE_CM[1])),
     }
-    return pd.Series(np.select(list(checks.values()), list(checks), default=""), index=people.index, dtype=object)
+    return np.select(list(checks.values()), list(checks), default="").astype(object)
 
 
-def numbers(values: pd.Series) -> pd.Series:
-    """pyspiro marks a row out of range with `pandas.NA` in a column of objects: floats with NaN."""
-    return pd.to_numeric(values, errors="coerce").astype(float)
+def observed(people: pd.DataFrame, name: str) -> np.ndarray:
+    """What was measured, NaN where it was not; FEV1/FVC from the volumes where the table has no ratio."""
+    if name == "ratio" and "fev1_fvc" not in people:
+        return observed(people, "fev1") / observed(people, "fvc")
+    return numbers(people, OBSERVED[name]) if OBSERVED[name] in people else np.full(len(people), np.nan)
+
+
+def column(people: pd.DataFrame, name: str) -> np.ndarray:
+    return people[name].astype(object).to_numpy()
+
+
+def numbers(people: pd.DataFrame, name: str) -> np.ndarray:
+    """A column as floats. pyspiro marks a row out of range with `pandas.NA` in a column of objects: NaN."""
+    return np.asarray(pd.to_numeric(people[name], errors="coerce"), dtype=float)
+
+
+def spread(values: np.ndarray, rows: np.ndarray, length: int) -> np.ndarray:
+    """`values` of some `rows` among `length`, NaN elsewhere."""
+    whole = np.full(length, np.nan)
+    whole[rows] = values
+    return whole

@@ -1,0 +1,166 @@
+"""Read a table of any usual make as text: CSV, TSV, TXT (also gzipped), XLSX. Nothing is converted; ids keep their zeros."""
+
+import csv
+import gzip
+import io
+import zipfile
+import zlib
+from collections import Counter
+from datetime import datetime, time
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import ParseError
+
+import pandas as pd
+
+from copdvae.errors import ReadError
+
+MISSING_TEXT = frozenset({"", ".", "NA", "N/A", "n/a", "NaN", "nan", "#N/A", "NULL", "null"})
+DELIMITERS = ("\t", ";", "|", ",")  # in this order where a file splits as well at two of them
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
+SNIFFED_ROWS = 200
+SUFFIX_MESSAGE = "a table ends in .csv, .tsv, .txt (each also .gz) or .xlsx"
+
+
+def read_table(path: Path, sheet: str | None = None) -> pd.DataFrame:
+    """The table as stripped text, "" for missing, on an index of spreadsheet row numbers (the header is row 1, blank rows are left out).
+
+    `attrs["notes"]` lists what was assumed in reading (a delimiter, an encoding). `sheet` chooses one of a workbook's.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ReadError(f"{path}: no such file", "no_file")
+    suffix = path.suffixes[-2:][0].lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+    if suffix in TEXT_SUFFIXES:
+        rows, notes = split_text(path, read_text(path))
+    elif path.suffix.lower() in (".xlsx", ".xlsm"):
+        rows, notes = read_workbook(path, sheet), []
+    else:
+        raise ReadError(f"{path}: {SUFFIX_MESSAGE}, this in {path.suffix or 'nothing'}; save it as one of them", "unknown_table")
+    if sheet is not None and suffix in TEXT_SUFFIXES:
+        raise ReadError(f"{path}: has no sheets, and sheet {sheet!r} was asked for", "no_sheet")
+    return frame(path, rows, notes)
+
+
+def frame(path: Path, rows: list[list[str]], notes: list[str]) -> pd.DataFrame:
+    """Header and rows, checked: (row number, cells) with equal lengths and unlike names."""
+    kept = [(number, cells) for number, cells in enumerate(rows, start=1) if any(cells)]
+    if not kept:
+        raise ReadError(f"{path}: is empty", "empty_table")
+    (_, header), *body = kept
+    header = header[: max(i for i, name in enumerate(header, start=1) if name)]
+    width = len(header)
+    if not body:
+        raise ReadError(f"{path}: a header and no row below it", "empty_table")
+    ragged = [(number, len(cells)) for number, cells in body if len(cells) < width or any(cells[width:])]
+    if ragged:
+        number, found = ragged[0]
+        raise ReadError(
+            f"{path}: row {number} has {found} fields, the header {width} ({len(ragged)} such rows); is a delimiter in a value not quoted?",
+            "ragged_table",
+        )
+    doubled = [name for name, count in Counter(header).items() if name and count > 1]
+    if doubled:
+        raise ReadError(f"{path}: columns named alike: {', '.join(map(repr, doubled))}; rename or remove one of each", "duplicate_column")
+    names = [name or f"unnamed_{place}" for place, name in enumerate(header, start=1)]
+    table = pd.DataFrame([cells[:width] for _, cells in body], columns=names, index=[number for number, _ in body], dtype=object)
+    table.attrs["notes"] = notes
+    return table
+
+
+def read_text(path: Path) -> bytes:
+    """The file's bytes, unzipped."""
+    try:
+        return gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ReadError(f"{path}: not a whole gzip file ({error})", "bad_gzip") from None
+
+
+def split_text(path: Path, raw: bytes) -> tuple[list[list[str]], list[str]]:
+    """Rows of stripped cells, and what was assumed."""
+    text, notes = decode(path, raw)
+    try:
+        delimiter = find_delimiter(text)
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error as error:
+        raise ReadError(f"{path}: not a table of text ({error})", "unreadable_table") from None
+    if delimiter != {".tsv": "\t"}.get(path.suffix.lower(), ","):
+        notes.append(f"{path.name}: fields split at {delimiter!r}")
+    return [[tidy(cell) for cell in row] for row in rows], notes
+
+
+def tidy(cell: str) -> str:
+    cell = cell.strip()
+    return "" if cell in MISSING_TEXT else cell
+
+
+def decode(path: Path, raw: bytes) -> tuple[str, list[str]]:
+    """Text from bytes: a byte order mark decides, then UTF-8; what is neither is taken for Latin-1 and that is announced."""
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "utf-16"
+    elif b"\0" in raw[:200]:  # UTF-16 without its mark: ASCII names have every other byte zero
+        encoding = "utf-16-be" if raw[:1] == b"\0" else "utf-16-le"
+    else:
+        encoding = "utf-8-sig"
+    try:
+        return raw.decode(encoding), [f"{path.name}: read as UTF-16"] if encoding.startswith("utf-16") else []
+    except UnicodeDecodeError:
+        if encoding != "utf-8-sig":
+            raise ReadError(f"{path}: neither UTF-8 nor UTF-16 text; save it as CSV UTF-8", "unreadable_table") from None
+    return raw.decode("latin-1"), [f"{path.name}: not UTF-8, read as Latin-1; look at names with accents"]
+
+
+def find_delimiter(text: str) -> str:
+    """The delimiter at which most rows have as many fields (two or more) as the header; a comma where there is one column."""
+    best, chosen = 0.0, ","
+    for delimiter in DELIMITERS:
+        rows = [
+            row for row, _ in zip(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), range(SNIFFED_ROWS), strict=False) if row
+        ]
+        if not rows or len(rows[0]) < 2:
+            continue
+        share = round(sum(len(row) == len(rows[0]) for row in rows) / len(rows), 2)
+        if share > best:
+            best, chosen = share, delimiter
+    return chosen
+
+
+def read_workbook(path: Path, sheet: str | None) -> list[list[str]]:
+    """Cells of the one sheet that has any, as they were last calculated."""
+    from openpyxl import load_workbook  # only here: a third of a second, and most tables are text
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    try:
+        values = load_workbook(path, data_only=True)
+        formulas = load_workbook(path, data_only=False)
+    except (zipfile.BadZipFile, InvalidFileException, KeyError, ParseError) as error:
+        raise ReadError(f"{path}: not an Excel workbook, or one with a password ({error})", "unreadable_table") from None
+    sheets = {tab.title: list(tab.iter_rows()) for tab in values.worksheets if tab.sheet_state == "visible" or tab.title == sheet}
+    filled = [title for title, rows in sheets.items() if any(cell.value is not None for row in rows for cell in row)]
+    if sheet is None and len(filled) > 1:
+        raise ReadError(
+            f"{path}: {len(filled)} sheets with something on them ({', '.join(filled)}); say which (`sheet: ...`)", "several_sheets"
+        )
+    if sheet is not None and sheet not in sheets:
+        raise ReadError(f"{path}: no sheet {sheet!r}; it has {', '.join(sheets)}", "no_sheet")
+    if not filled:
+        return []
+    chosen = sheet or filled[0]
+    for number, (row, written) in enumerate(zip(sheets[chosen], formulas[chosen].iter_rows(values_only=True), strict=False), start=1):
+        if any(cell.value is None and isinstance(text, str) and text.startswith("=") for cell, text in zip(row, written, strict=False)):
+            raise ReadError(f"{path}: row {number} has a formula whose value was never saved; open it in Excel and save it", "formula")
+    return [[tidy(cell_text(cell)) for cell in row] for row in sheets[chosen]]
+
+
+def cell_text(cell: Any) -> str:
+    """What the cell shows: whole numbers without a point, zeros that a format such as 00000 puts in front."""
+    value = cell.value
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and set(cell.number_format) == {"0"}:
+        return str(value).zfill(len(cell.number_format))
+    if isinstance(value, datetime | time):
+        return value.isoformat()
+    return str(value)
