@@ -74,7 +74,7 @@ def row_mistakes(rows: Rows, root: Path) -> Iterator[tuple[int, str, str, str]]:
         for column in PATHS:
             if line[column] and (mistake := path_mistake(line[column], root)):
                 yield row, column, *mistake
-        if line["exp_path"] and place(line["insp_path"], root) == place(line["exp_path"], root):
+        if (exp := place(line["exp_path"], root)) and exp == place(line["insp_path"], root):
             yield row, "exp_path", "same_scan_twice", "the inspiratory and the expiratory scan are the same file"
 
 
