@@ -1,5 +1,6 @@
 """The command line: one command for each arrow of the data flow. Results go to stdout or a file, messages to stderr."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -55,6 +56,119 @@ def spirometry(
     write_table(graded.table, out)
     typer.echo("\n".join([*graded.notes, *graded.summary]), err=True)
     typer.echo(out)
+
+
+@app.command()
+def ct(
+    path: Annotated[Path, typer.Argument(help="DICOM folder, or .nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd file.")],
+    mask: Annotated[Path | None, typer.Option(exists=True, help="Label map of the lungs on the CT's grid.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    png: Annotated[Path | None, typer.Option(dir_okay=False, help="Draw slices with the mask's outline.")] = None,
+) -> None:
+    """Say what is in one CT: geometry, lung volumes, densities."""
+    from copdvae.prepare.describe import as_table, describe_ct
+
+    description = describe_ct(path, mask, png)
+    typer.echo(json.dumps(description, indent=1) if as_json else as_table(description))
+
+
+StudyFile = Annotated[Path, typer.Argument(exists=True, help="A study file (YAML), or a folder with a study.yaml.")]
+Root = Annotated[Path | None, typer.Option(help="Folder that the study's paths start from, in place of its own.")]
+Workers = Annotated[int, typer.Option(help="Processes that prepare scans; 0 is one a core.")]
+Jobs = Annotated[int, typer.Option(help="Runs that train at a time; they share the cores.")]
+
+
+def unexpected(tables) -> None:
+    """Exit code 3 where subjects were left out that nobody expected to be."""
+    lost = tables.rejected[tables.rejected["expected"] == "no"]
+    if len(lost):
+        typer.echo(f"copdvae: {len(lost)} rows or scans were rejected, see rejected.csv", err=True)
+        raise SystemExit(3)
+
+
+@app.command()
+def validate(study: StudyFile, root: Root = None) -> None:
+    """List every problem of a study's manifest, scans' headers and phenotypes at once; write nothing."""
+    from copdvae.prepare.validate import format_problems, validate
+    from copdvae.study import load_study
+
+    loaded = load_study(study, root)
+    problems = validate(loaded.root / loaded.data.manifest, loaded.root / loaded.data.phenotypes, loaded.phenotypes)
+    typer.echo(format_problems(problems))
+    raise SystemExit(1 if any(problem.fatal for problem in problems) else 0)
+
+
+@app.command()
+def ingest(study: StudyFile, root: Root = None, workers: Workers = 0) -> None:
+    """Read every scan, find the lungs, measure densities and cut to the grid; split the subjects."""
+    from copdvae.run import load_tables, prepare
+    from copdvae.study import load_study
+
+    prepare(loaded := load_study(study, root), workers, lambda line: typer.echo(line, err=True))
+    typer.echo(loaded.root / loaded.cache / "index.csv")
+    unexpected(load_tables(loaded))
+
+
+@app.command()
+def train(study: StudyFile, root: Root = None, jobs: Jobs = 1, only: Annotated[str, typer.Option(help="One method's name.")] = "") -> None:
+    """Train and encode the study's runs that are not finished; go on with those that were stopped."""
+    from copdvae.run import stopping, train
+    from copdvae.study import load_study
+
+    with stopping() as stop:
+        for folder in train(load_study(study, root).only(only), jobs, lambda line: typer.echo(line, err=True), stop):
+            typer.echo(folder)
+
+
+@app.command()
+def evaluate(study: StudyFile, root: Root = None) -> None:
+    """Score every run of a study and the baselines, with intervals; print the table."""
+    from copdvae.run import evaluate, result_table
+    from copdvae.study import load_study
+
+    typer.echo(result_table(evaluate(load_study(study, root))))
+
+
+@app.command()
+def report(study: StudyFile, root: Root = None) -> None:
+    """Write the page of a study that was evaluated."""
+    from copdvae.report import report
+    from copdvae.study import load_study
+
+    loaded = load_study(study, root)
+    typer.echo(report(loaded.root / loaded.out))
+
+
+@app.command()
+def run(study: StudyFile, root: Root = None, workers: Workers = 0, jobs: Jobs = 1) -> None:
+    """Do whatever of a study is not done yet, from its scans to its report."""
+    from copdvae.run import run
+    from copdvae.study import load_study
+
+    finish(run(loaded := load_study(study, root), workers, jobs), loaded)
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Argument(help="Folder to write into.")] = Path("demo"), jobs: Jobs = 2) -> None:
+    """Write a synthetic study, train four methods on it, and end with the result table and the page."""
+    from copdvae.run import run
+    from copdvae.study import load_study, packaged_config
+
+    finish(run(loaded := load_study(packaged_config("demo.yaml"), out), 0, jobs), loaded)
+
+
+def finish(tables, study) -> None:
+    """The result table, the page's place, and the exit code."""
+    import pandas as pd
+
+    from copdvae.run import result_table
+
+    out = study.root / study.out
+    expected = (tables.rejected["expected"] == "yes").sum()
+    typer.echo(result_table(pd.read_csv(out / "scores.csv")))
+    typer.echo(f"{expected} planted faults were rejected, as they should be" if study.data.planted else "")
+    typer.echo(f"scores: {out / 'scores.csv'}\nreport: {out / 'report.html'}")
+    unexpected(tables)
 
 
 def main() -> None:

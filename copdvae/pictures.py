@@ -22,8 +22,11 @@ STEPS, EXAMPLES = 7, 4
 
 @torch.no_grad()
 def draw_run(subjects: Subjects, folder: Path, split: pd.Series, severity: pd.Series) -> Path:
-    """Draw a finished run's pictures. `severity` (FEV1 % predicted, indexed by subject_id) orders the examples; for methods that do not place
-    u themselves, it also picks the latent to walk along: the one that ranks training subjects most like it."""
+    """Draw a finished run's pictures.
+
+    `severity` (FEV1 % predicted, indexed by subject_id) orders the examples; where a method does not place u itself, it also picks the
+    latent to walk along: the one that ranks training subjects most like it.
+    """
     config, net = load_run(folder, subjects.image.shape[1:])
     path = folder / "pictures.safetensors"
     if config.method.readout == "direct":

@@ -25,16 +25,25 @@ import pandas as pd
 from copdvae import __version__
 from copdvae.dataset import load_subjects
 from copdvae.encode import encode
-from copdvae.errors import ConfigError, Problem, Stopped
+from copdvae.errors import ConfigError, Problem
 from copdvae.evaluate import (
-    TARGETS, Predictions, Truth, baselines, difference_rows, mig_rows, prediction_rows, predictions_of_run, read_latents, score_rows,
+    TARGETS,
+    Predictions,
+    Truth,
+    baselines,
+    difference_rows,
+    mig_rows,
+    prediction_rows,
+    predictions_of_run,
+    read_latents,
+    score_rows,
 )  # fmt: skip
 from copdvae.files import digest_of, write_csv, write_json
 from copdvae.metrics.ceilings import ceilings
 from copdvae.phantom import phantom
 from copdvae.pictures import draw_run
 from copdvae.prepare.ingest import ingest
-from copdvae.prepare.split import split
+from copdvae.prepare.split import write_split
 from copdvae.read.phenotypes import Phenotypes, read_phenotypes
 from copdvae.report import report
 from copdvae.study import MethodRun, Study, one_visit
@@ -58,8 +67,12 @@ class Tables:
     notes: list[str]
 
 
-def run(study: Study, workers: int = 0, jobs: int = 1, show: Show = lambda line: print(line, file=sys.stderr)) -> Tables:
-    """Do whatever of the study is not done yet, from scans to report. `workers`: processes of ingest (0: all cores); `jobs`: runs at a time."""
+def to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def run(study: Study, workers: int = 0, jobs: int = 1, show: Show = to_stderr) -> Tables:
+    """Do whatever of a study is not done yet, from scans to report. `workers` prepare scans (0: one a core), `jobs` runs train at once."""
     prepare(study, workers, show)
     tables = load_tables(study)
     for note in tables.notes:
@@ -78,7 +91,7 @@ def prepare(study: Study, workers: int, show: Show) -> None:
     if study.phantom is not None and not manifest.is_file():
         settings = study.phantom
         show(f"phantom: {settings.subjects} subjects at {settings.size}^3, seed {settings.seed}")
-        phantom(study.root, settings.subjects, settings.size, settings.seed, settings.format, workers=workers)
+        phantom(manifest.parent, settings.subjects, settings.size, settings.seed, settings.format, workers=workers)
     done = ingest(manifest, study.root / study.cache, study.ingest, workers)
     show(f"ingest: {done.made} prepared, {done.kept} kept from before, {len(done.rejected)} rejected")
     assign(study)
@@ -93,7 +106,7 @@ def assign(study: Study) -> pd.DataFrame:
     found = phenotypes_of(study)
     index = usable(study, found)
     people = index[["subject_id", "site"]].assign(gold=found.table["gold"].reindex(index["subject_id"]).to_numpy())
-    return split(people, study.split, study.root / study.out / "split.csv")
+    return write_split(people, study.split, study.root / study.out / "split.csv")
 
 
 def usable(study: Study, found: Phenotypes) -> pd.DataFrame:
@@ -239,7 +252,7 @@ def evaluate(study: Study) -> pd.DataFrame:
     for config in plan(study, tables):
         folder = out / "runs" / config.id
         if not (folder / "latents.parquet").is_file():
-            raise Stopped(f"{config.id} is not trained yet; run `copdvae train` again")
+            raise ConfigError(f"{config.id} is not trained yet; run `copdvae train` first")
         facts, latents = json.loads((folder / "run.json").read_text()), read_latents(folder)
         everything.setdefault(config.method.name, {})[config.seed] = predictions_of_run(latents, facts, truth, study.evaluate)
         rows += mig_rows(config.method.name, config.seed, latents, facts, truth, study.evaluate)
@@ -294,16 +307,26 @@ def facts_of(study: Study, tables: Tables, truth: Truth, tops: dict[str, float],
     counts = {part: {target: len(truth.known(target, part)) for target in TARGETS} for part in ("train", "validation", "test")}
     from_table = tables.phenotypes.reindex(columns=["emphysema_pct", "gas_trapping_pct"]).astype(float)
     apart = (tables.index[["emphysema_pct", "gas_trapping_pct"]].astype(float) - from_table).dropna()
+    expected = tables.rejected["expected"] == "yes"
     return {
-        "study": study.name, "version": __version__, "config": study.digest(), "settings": study.model_copy(update={"root": Path(".")}).plain(),
-        "n": counts, "ceilings": tops, "warnings": warnings,
-        "rejected": {"expected": int((tables.rejected["expected"] == "yes").sum()), "unexpected": int((tables.rejected["expected"] == "no").sum())},
+        "study": study.name,
+        "version": __version__,
+        "config": study.digest(),
+        "settings": study.model_copy(update={"root": Path()}).plain(),
+        "n": counts,
+        "ceilings": tops,
+        "warnings": warnings,
+        "rejected": {"expected": int(expected.sum()), "unexpected": int((~expected).sum())},
         "sources": {"emphysema_pct": study.data.emphysema_from, "gas_trapping_pct": study.data.gas_trapping_from},
-        "ct_minus_table": {name: {"n": len(apart), "mean": float(apart[name].mean()), "largest": float(apart[name].abs().max())} for name in apart}
-        if len(apart) else {},
-        "notes": tables.notes, "phenotype_warnings": [f"{p.where}: {p.detail}" for p in tables.problems if not p.fatal],
-        "reference": study.phenotypes.plain().get("reference"),
-    }  # fmt: skip
+        "ct_minus_table": {
+            name: {"n": len(apart), "mean": float(apart[name].mean()), "largest": float(apart[name].abs().max())}
+            for name in apart
+            if len(apart)
+        },
+        "notes": tables.notes,
+        "phenotype_warnings": [f"{problem.where}: {problem.detail}" for problem in tables.problems if not problem.fatal],
+        "reference": study.phenotypes.reference,
+    }
 
 
 def result_table(scores: pd.DataFrame) -> str:

@@ -76,15 +76,24 @@ class Study(Config):
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
     seeds: tuple[int, ...] = (0,)
-    methods: tuple[MethodRun, ...] = Field(min_length=1)
+    methods: tuple[MethodRun, ...]
     evaluate: EvaluateConfig = EvaluateConfig()
 
     @model_validator(mode="after")
     def _labels(self) -> "Study":
         labels = [run.method.name for run in self.methods]
+        if not labels:
+            raise ValueError("methods: name at least one")
         if len(set(labels)) != len(labels):
             raise ValueError(f"methods: {', '.join(labels)}: give a `label` to each that appears twice")
         return self
+
+    def only(self, label: str) -> "Study":
+        """The same study with one method, or with all where `label` is empty."""
+        chosen = tuple(run for run in self.methods if not label or run.method.name == label)
+        if not chosen:
+            raise ConfigError(f"{label}: no such method in {self.name}; it has {', '.join(run.method.name for run in self.methods)}")
+        return self.model_copy(update={"methods": chosen})
 
 
 def load_study(path: Path, root: Path | None = None) -> Study:
