@@ -171,20 +171,6 @@ def finish(tables, study) -> None:
     unexpected(tables)
 
 
-@app.command()
-def ct(
-    path: Annotated[Path, typer.Argument(help="DICOM folder, or .nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd file.")],
-    mask: Annotated[Path | None, typer.Option(exists=True, help="Label map of the lungs on the CT's grid.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
-    png: Annotated[Path | None, typer.Option(dir_okay=False, help="Draw slices with the mask's outline.")] = None,
-) -> None:
-    """Say what is in one CT: geometry, lung volumes, densities."""
-    from copdvae.prepare.describe import as_table, describe_ct
-
-    description = describe_ct(path, mask, png)
-    typer.echo(json.dumps(description, indent=1) if as_json else as_table(description))
-
-
 def main() -> None:
     try:
         app()
