@@ -140,6 +140,23 @@ def report(study: StudyFile, root: Root = None) -> None:
 
 
 @app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A finished run's folder, OUT/runs/ID.")],
+    manifest: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Manifest of the new scans.")],
+    out: Annotated[Path, typer.Option(help="Table to write (CSV).")],
+    cache: Annotated[Path | None, typer.Option(help="Where prepared scans go; by default OUT without its ending, and _cache.")] = None,
+    workers: Workers = 0,
+) -> None:
+    """Encode new scans with a finished run, and predict from its training subjects. Research use only."""
+    from copdvae.predict import predict
+
+    table, rejected = predict(run, manifest, out, cache or out.with_name(out.stem + "_cache"), workers)
+    typer.echo(f"{len(table)} subjects encoded, {len(rejected)} rejected", err=True)
+    typer.echo(out)
+    raise SystemExit(3 if len(rejected) else 0)
+
+
+@app.command()
 def run(study: StudyFile, root: Root = None, workers: Workers = 0, jobs: Jobs = 1) -> None:
     """Do whatever of a study is not done yet, from its scans to its report."""
     from copdvae.run import run

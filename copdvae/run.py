@@ -157,7 +157,9 @@ def run_config(study: Study, chosen: MethodRun, seed: int, tables: Tables) -> Ru
     data = digest_of(tables.index.to_csv(), tables.split.sort_index().to_csv(), told.sort_index().to_csv())
     own = {name: getattr(chosen, name) or getattr(study, name) for name in ("input", "network", "train")}
     common = {"similarity": study.similarity, "augment": study.augment, "method": chosen.method, **own}
-    return RunConfig.parse({"study": study.name, "data": data, "seed": seed, "targets": TARGETS, **common}, study.name)
+    return RunConfig.parse(
+        {"study": study.name, "data": data, "seed": seed, "grid": study.ingest.grid, "targets": TARGETS, **common}, study.name
+    )
 
 
 def cohort_labels(tables: Tables) -> pd.DataFrame:

@@ -64,6 +64,7 @@ class RunConfig(Config):
     study: str
     data: str  # hash of index.csv, split.csv and the labels that may be used
     seed: int = Field(ge=0)
+    grid: int  # voxels a side of the cube that ingest cuts
     input: InputConfig = InputConfig()
     network: NetworkConfig = NetworkConfig()
     similarity: SimilarityConfig = SimilarityConfig()
@@ -220,7 +221,9 @@ class Run:
         config = self.config
         return {
             "study": config.study, "method": config.method.method, "label": config.method.name, "seed": config.seed, "id": config.id,
-            "readout": config.method.readout, "u": config.network.u, "latents": config.network.u + config.network.v,
+            "readout": config.method.readout,
+            "grid": config.grid,
+            "shape": list(self.cohort.subjects.image.shape[1:]), "u": config.network.u, "latents": config.network.u + config.network.v,
             "best": self.best, "collapse": self.collapse(), "parameters": sum(p.numel() for p in self.net.parameters()),
             "subjects": {part: len(self.cohort.rows(part)) for part in ("train", "validation", "test")},
             "pairs": len(self.batches.pairs) if self.batches.pairs is not None else None,

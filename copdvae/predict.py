@@ -1,0 +1,71 @@
+"""New scans through a finished run: their latents, and 5-NN predictions from the run's own training subjects.
+
+The table has `subject_id`, the posterior's means and standard deviations (columns as in `latents.parquet`), and `predicted_<target>` for the
+targets of the run's study, as in its evaluation. Whether the new scans are like the training ones is for the user to judge: `nearest` is the
+mean distance in u to the five neighbours, over the median such distance of training subjects; well above 1 means far from all of them.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.neighbors import NearestNeighbors
+
+from copdvae.dataset import load_subjects
+from copdvae.encode import latent_names, posterior
+from copdvae.errors import ConfigError
+from copdvae.evaluate import TARGETS, Truth, read_latents, u_columns
+from copdvae.files import write_csv
+from copdvae.metrics.neighbours import GOLD_SIX, knn_classification, knn_regression
+from copdvae.prepare.ingest import IngestConfig, ingest
+from copdvae.train import load_run
+
+NEIGHBOURS = 5
+
+
+def predict(run: Path, manifest: Path, out: Path, cache: Path, workers: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Ingest `manifest` into `cache`, encode with `run`, write `out`; return the table and the rejected scans.
+
+    `run` is OUT/runs/ID of a study that was evaluated: OUT/cohort.csv has its training subjects' targets. Subjects that lack a scan
+    which the model needs are an error that names them.
+    """
+    cohort = run.parent.parent / "cohort.csv"
+    if not (run / "run.json").is_file() or not cohort.is_file():
+        raise ConfigError(f"{run}: not a finished run of an evaluated study; expected run.json in it and cohort.csv two folders up")
+    facts = json.loads((run / "run.json").read_text())
+    if facts["readout"] == "direct":
+        raise ConfigError(f"{run.name}: a yardstick, not a method: choose a run with a latent space")
+    prepared = ingest(manifest, cache, IngestConfig(grid=facts["grid"]), workers or os.cpu_count() or 1)
+    if not len(prepared.index):
+        raise ConfigError(f"{manifest}: none of its scans could be prepared; see {cache.name}/rejected.csv for the reasons")
+    config, net = load_run(run, tuple(facts["shape"]))
+    subjects, _ = load_subjects(cache, prepared.index, config.input)
+    mean, std = posterior(subjects, config, net)
+    names = latent_names(config)
+    table = pd.DataFrame(np.hstack([mean, std]), columns=[*names, *[f"{name}_std" for name in names]])
+    table.insert(0, "subject_id", subjects.ids)
+
+    people = pd.read_csv(cohort, dtype={"subject_id": str}).set_index("subject_id")
+    targets = people[list(TARGETS)].assign(gold=people["gold"].where(people["gold"] >= -1))
+    truth = Truth(targets, people["split"], people, people, {})
+    known = read_latents(run)
+    for target in TARGETS:
+        columns = u_columns(known, facts, truth, target)
+        training = truth.known(target, "train").intersection(known.index)
+        codes, wanted = known.loc[training, columns].to_numpy(), truth.targets.loc[training, target].to_numpy(float)
+        asked = table[columns].to_numpy()
+        if target == "gold":
+            table["predicted_gold"] = knn_classification(codes, wanted, asked, NEIGHBOURS, GOLD_SIX)
+            continue
+        table[f"predicted_{target}"] = knn_regression(codes, wanted, asked, NEIGHBOURS)
+        if target == TARGETS[0]:
+            table["nearest"] = distance(codes, asked) / np.median(distance(codes, codes))
+    write_csv(out, table)
+    return table, prepared.rejected
+
+
+def distance(training: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Mean distance of each code to its nearest training codes: (n,)."""
+    return NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(training))).fit(training).kneighbors(codes)[0].mean(axis=1)
