@@ -15,7 +15,7 @@ import pandas as pd
 
 from copdvae.errors import Problem, ReadError
 from copdvae.read.tables import read_table
-from copdvae.spirometry.columns import PRESETS, TableConfig, Text, find_columns
+from copdvae.spirometry.columns import TableConfig, Text, find_columns
 from copdvae.spirometry.gold import gold_stage
 from copdvae.spirometry.measures import disagreeing_grades, predict_measures, read_measures
 from copdvae.spirometry.quantities import QUANTITIES, Finding
@@ -48,21 +48,20 @@ def read_phenotypes(path: Path, config: PhenotypesConfig) -> Phenotypes:
     """Read `path`; raise `ReadError` for what concerns the whole table, list everything that concerns one row."""
     path = Path(path)
     table = read_table(path, config.sheet)
-    notes = list(table.attrs["notes"])
-    columns = find_columns(table, config, config.visit)
-    if "subject_id" not in columns:
-        wanted = ", ".join(PRESETS[config.preset].get("subject_id", ())) or "none by default"
-        raise ReadError(f"{path}: no column of subjects ({wanted}); name it: `columns: {{subject_id: ...}}`", "no_column")
-    table = at_visit(path, table, columns, config.visit)
+    try:
+        columns = find_columns(table, config, config.visit)
+        table = at_visit(table, columns, config.visit)
+        measures = read_measures(table, columns, config)
+    except ReadError as error:
+        raise ReadError(f"{path}: {error}", error.reason) from None
     subjects = table[columns["subject_id"]]
-    measures = read_measures(table, columns, config)
     values, findings = measures.values, measures.findings + double_subjects(subjects)
-    notes += measures.notes
+    notes = [*table.attrs.get("notes", []), *measures.notes]
 
     if values["fev1_pp"].isna().all() and values["fev1_l"].notna().any():
         predicted, said = predict_measures(values, config)
         for name in ("fev1_pp", "fvc_pp"):
-            values[name] = values[name].where(values[name].notna(), predicted[name])
+            values[name] = predicted[name] if values[name].isna().all() else values[name]  # one column, one reference
         notes += [*said, f"fev1_pp not in the table: computed from FEV1, age, sex and height for {predicted['fev1_pp'].notna().sum()} rows"]
     findings += disagreeing_grades(values)
     if "gold" not in columns:
@@ -80,23 +79,23 @@ def read_phenotypes(path: Path, config: PhenotypesConfig) -> Phenotypes:
     return Phenotypes(sound, problems, notes)
 
 
-def at_visit(path: Path, table: pd.DataFrame, columns: dict[str, str], visit: str) -> pd.DataFrame:
+def at_visit(table: pd.DataFrame, columns: dict[str, str], visit: str) -> pd.DataFrame:
     """The rows of one visit of a long table; an error where subjects have several visits and none is chosen."""
+    if "subject_id" not in columns:
+        raise ReadError("no column names the subjects; say which does: `columns: {subject_id: ...}`", "no_column")
     if "visit" not in columns:
         if visit and not any(column.endswith(f"_P{visit}") for column in columns.values()):
-            raise ReadError(f"{path}: visit {visit!r} is asked for, and no column says visits", "no_visit")
+            raise ReadError(f"visit {visit!r} is asked for, and no column says visits", "no_visit")
         return table
     visits = table[columns["visit"]]
     if visit:
         if not (visits == visit).any():
-            raise ReadError(f"{path}: no row of visit {visit!r}; the visits are {', '.join(sorted(set(visits)))}", "no_visit")
+            raise ReadError(f"no row of visit {visit!r}; the visits are {', '.join(sorted(set(visits)))}", "no_visit")
         return table[visits == visit]
     several = int((table.assign(visit_=visits).groupby(columns["subject_id"])["visit_"].nunique() > 1).sum())
     if several:
         known = sorted(set(visits))
-        raise ReadError(
-            f"{path}: {several} subjects have several visits ({', '.join(known)}); choose one: `visit: {known[0]}`", "several_visits"
-        )
+        raise ReadError(f"{several} subjects have several visits ({', '.join(known)}); choose one: `visit: {known[0]}`", "several_visits")
     return table
 
 

@@ -86,7 +86,8 @@ def read_codes(name: str, text: pd.Series, codes: Mapping[str, str] | None, copd
     ]
     used = {raw: known[raw] for raw in sorted(set(plain)) if raw in known and raw != known[raw].lower()}
     said = ", ".join(f"{raw} is {word}" for raw, word in used.items())
-    return ours.fillna(""), findings, f"{name} from column {text.name!r}" + (f": {said}" if said else "")
+    note = f"{name} from column {text.name!r}" + (f": {said}" if said else "")
+    return ours.fillna(""), findings, note + (f"; not understood in {len(findings)} rows" if findings else "")
 
 
 def default_numbers(name: str, column: str, found: set[str], copdgene: bool) -> dict[str, str]:

@@ -8,6 +8,8 @@ GLI: z = ((y/M)^L - 1) / (L S), LLN = M (1 - 1.645 L S)^(1/L).  NHANES III: z = 
 """
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -97,7 +99,7 @@ def predict(people: pd.DataFrame, reference: str) -> pd.DataFrame:
         inputs["group"] = [chosen.equations.Ethnicity[name].value for name in group[sound]]
         ethnicity = {"ethnicity_col": "group"}
 
-    equations = chosen.equations()
+    equations = loaded(chosen.equations)
     found: dict[str, np.ndarray] = {}
     for name, parameter in MEASURES.items():
         unit = chosen.ratio_unit if name == "ratio" else 1.0
@@ -121,6 +123,12 @@ def predict(people: pd.DataFrame, reference: str) -> pd.DataFrame:
     table["group_from"] = ["race" if word in chosen.groups else "default" if chosen.groups else "" for word in race]
     table["reason"] = reason
     return table
+
+
+@cache
+def loaded(equations: type) -> Any:
+    """The equations with their tables read."""
+    return equations()
 
 
 def reason_without_prediction(people: pd.DataFrame, chosen: ReferenceSet) -> np.ndarray:

@@ -13,13 +13,14 @@ from numpy.typing import ArrayLike
 OBSTRUCTED_BELOW = 0.70  # FEV1/FVC
 CUTS_PP = (30.0, 50.0, 80.0)  # FEV1 % predicted; a value on a cut is in the milder stage
 ADULT_FROM = 18.0  # years
+ROUNDING = 1e-9  # relative: 2.268 / 3.24 is 0.7, and a hair less in floating point
 NEVER_SMOKED, PRISM = -2, -1
 STAGES = (NEVER_SMOKED, PRISM, 0, 1, 2, 3, 4)
 
 
 def gold_stage(fev1_fvc: ArrayLike, fev1_pp: ArrayLike, never_smoked: ArrayLike | None = None, age: ArrayLike | None = None) -> np.ndarray:
     """Stage of each person, float, NaN where it is unknown: see `gold_reason`. `never_smoked` is true only where that is known."""
-    ratio, percent = np.asarray(fev1_fvc, dtype=float), np.asarray(fev1_pp, dtype=float)
+    ratio, percent = (np.asarray(value, dtype=float) * (1 + ROUNDING) for value in (fev1_fvc, fev1_pp))
     obstructed = 4.0 - np.searchsorted(CUTS_PP, percent, side="right")  # 1 to 4
     preserved = np.where(percent >= CUTS_PP[-1], 0.0, PRISM)
     stage = np.where(ratio < OBSTRUCTED_BELOW, obstructed, preserved)

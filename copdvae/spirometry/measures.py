@@ -39,7 +39,8 @@ def read_measures(table: pd.DataFrame, columns: Mapping[str, str], config: Table
         if name in columns:
             copdgene = config.preset == "copdgene" and name in COPDGENE
             values[name], found, note = read_codes(name, table[columns[name]], config.codes.get(name), copdgene)
-            findings += found
+            if name != "race" or REFERENCES[config.reference].groups:  # otherwise nothing hangs on it
+                findings += found
             notes.append(note)
     for name in QUANTITIES:
         values[name] = np.nan
