@@ -70,7 +70,7 @@ def draw_thorax(rng: np.random.Generator, person: Person) -> Thorax:
         half_width=half_width,
         half_depth=half_depth,
         centre_y=0.0,
-        dome=rng.uniform(95, 130) * size,
+        dome=rng.uniform(115, 150) * size,
         wall=14 + fat,
         wall_fat=fat,
         breasts=np.clip(rng.normal(22, 8), 5, 45) if person.sex == "F" else 0.0,
@@ -122,13 +122,18 @@ def settle_diaphragm(thorax: Thorax, step_mm: float = 8.0) -> Thorax:
 
 
 def cage(thorax: Thorax, x, y, z) -> np.ndarray:
-    """Distance from the inner side of the ribs: a superellipse that narrows to a dome at the apex."""
-    down = np.maximum(-z, 0.5)
-    height = 1 - np.minimum(down / thorax.dome, 1)
-    width = thorax.half_width * np.sqrt(1 - height**2.2) * (0.93 + 0.07 * np.minimum(down / 220, 1))
-    depth = thorax.half_depth * np.sqrt(1 - height**2.6) * (0.94 + 0.06 * np.minimum(down / 220, 1))
-    centre = thorax.centre_y + 0.18 * thorax.half_depth * height  # the apex lies towards the back
-    return np.maximum(superellipse(x, y - centre, width, depth, CAGE_POWER), z)
+    """Distance from the inner side of the ribs: a superellipse that narrows to a dome at the apex.
+
+    Half way to the side it reaches further back (the gutters beside the spine) and forward than in the middle.
+    """
+    height = 1 - np.minimum(np.maximum(-z, 0.5) / thorax.dome, 1)  # 1 at the apex, 0 from the dome's foot down
+    grow = np.minimum(np.maximum(-z, 0) / 220, 1)
+    width = thorax.half_width * np.sqrt(1 - height**2) * (0.92 + 0.08 * grow)
+    depth = thorax.half_depth * np.sqrt(1 - height**2.4) * (0.92 + 0.08 * grow)
+    along = y - thorax.centre_y - 0.2 * thorax.half_depth * height  # the apex lies towards the back
+    gutter = 1 - (2 * np.minimum(np.abs(x) / thorax.half_width, 1) - 1) ** 2  # 0 in the middle and at the side, 1 half way
+    depth = depth * (0.95 + np.where(along > 0, 0.17, 0.08) * gutter)
+    return np.maximum(superellipse(x, along, width, depth, CAGE_POWER), z)
 
 
 def superellipse(x, y, width, depth, power: float) -> np.ndarray:
@@ -139,7 +144,7 @@ def superellipse(x, y, width, depth, power: float) -> np.ndarray:
 
 
 def spine_y(thorax: Thorax) -> float:
-    return thorax.centre_y + thorax.half_depth - 20
+    return thorax.centre_y + thorax.half_depth - 24
 
 
 def heart(thorax: Thorax, x, y, z) -> np.ndarray:
@@ -255,8 +260,8 @@ def draw_trees(thorax: Thorax, rng: np.random.Generator) -> tuple[Tubes, Tubes]:
         hilum = carina + (hilum_x, 4.0, hilum_z)
         airways.append(Tubes(carina[None], hilum[None], np.array([6.3])))
         airways.append(grow_tree(hilum, own[:70], rng, 0.42, 4.6, 1.0))
-        for shift, count in (((0, -8, 4), 210), ((0, 2, -14), 130)):  # arteries, veins
-            vessels.append(grow_tree(hilum + shift, own[70 : 70 + count], rng, 0.4, 7.0, 0.95))
+        for shift, count in (((0, -8, 4), 260), ((0, 2, -14), 180)):  # arteries, veins
+            vessels.append(grow_tree(hilum + shift, own[70 : 70 + count], rng, 0.4, 6.5, 0.9))
             own = own[count:]
     return join(airways), join(vessels)
 

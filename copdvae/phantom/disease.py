@@ -11,7 +11,7 @@ from scipy.spatial import KDTree
 from copdvae.phantom.anatomy import Thorax, lungs
 from copdvae.phantom.people import Disease
 
-MOST_EMPHYSEMA = 0.30  # share of the lung that holes take at the worst
+MOST_EMPHYSEMA = 0.42  # share of the lung that holes take at the worst
 MOST_TRAPPING = 0.62  # share of the lobules that trap air at the worst
 
 
@@ -35,14 +35,14 @@ def draw_lesions(rng: np.random.Generator, thorax: Thorax, disease: Disease) -> 
     points = points[lungs(thorax, *points.T) < -2]
     height = 1 - points[:, 2] / thorax.diaphragm  # 1 at the apex, 0 at the base
 
-    emphysema = MOST_EMPHYSEMA * disease.emphysema**1.7 * np.exp(rng.normal(0, 0.22))
+    emphysema = MOST_EMPHYSEMA * disease.emphysema**1.7 * np.exp(rng.normal(0, 0.15))
     trapping = MOST_TRAPPING * disease.small_airways**1.2 * np.exp(rng.normal(0, 0.15))
     centre, radius = draw_holes(rng, points, height, emphysema, thorax.lung_volume_ml * 1000, disease.emphysema)
     lobules, trapped = draw_lobules(rng, points, height, trapping)
     return Lesions(
         centre,
         radius,
-        rng.uniform(0.02, 0.04),
+        rng.uniform(0.015, 0.03),
         lobules,
         trapped,
         0.8 + 1.1 * disease.small_airways + rng.normal(0, 0.12),
@@ -53,13 +53,14 @@ def draw_lesions(rng: np.random.Generator, thorax: Thorax, disease: Disease) -> 
 
 def draw_holes(rng, points, height, share: float, lung_mm3: float, factor: float) -> tuple[np.ndarray, np.ndarray]:
     """Spheres in clusters, most of them near the apex, until they hold `share` of the lung: centres (N, 3), radii (N,)."""
-    radius = np.clip((4.0 + 4.5 * factor) * np.exp(rng.normal(0, 0.45, 1500)), 2.5, 19)
+    radius = np.clip((4.5 + 5.0 * factor) * np.exp(rng.normal(0, 0.4, 1500)), 2.5, 20)
     volume = np.cumsum(4 / 3 * np.pi * radius**3)
     count = int(np.searchsorted(volume, share * lung_mm3 * 1.1))  # holes overlap
     weight = np.exp(rng.uniform(1.0, 3.5) * height)
     clusters = points[rng.choice(len(points), 5 + int(24 * factor), p=weight / weight.sum())]
     spread = rng.uniform(14, 24)
     centre = clusters[rng.integers(len(clusters), size=count)] + rng.normal(0, spread, (count, 3))
+    centre = points[KDTree(points).query(centre)[1]] + rng.normal(0, 1.5, (count, 3))  # none outside the lung
     return centre, radius[:count]
 
 

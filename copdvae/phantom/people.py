@@ -18,10 +18,10 @@ from copdvae.spirometry import gold_stage, predict
 
 REFERENCE = "gli2012"
 RACES = {1: "white", 2: "black"}  # COPDGene's codes: non-Hispanic white, African American
-FACTOR_CORRELATION = 0.8  # of emphysema with small-airway disease, before they become uniform
+FACTOR_CORRELATION = 0.85  # of emphysema with small-airway disease, before they become uniform
 NEVER_SMOKED = 0.06
 FVC_NOISE, RATIO_NOISE = 0.075, 0.045  # of the spirometer and of the day, as shares of the predicted values
-MEAN_RESTRICTION, MEAN_HIDDEN = 0.054, 0.036
+MEAN_RESTRICTION, MEAN_HIDDEN = 0.065, 0.036
 
 TABLE_COLUMNS = {
     "sex": ("sex", "gender"),
@@ -64,7 +64,7 @@ def draw_disease(rng: np.random.Generator, severity: float | None = None) -> Dis
     if severity is not None:
         common = spread * norm.ppf(np.clip(severity, 0.005, 0.995))
     hidden = rng.gamma(1.2, 0.03)
-    restriction = rng.gamma(0.6, 0.09)
+    restriction = rng.gamma(0.5, 0.13)
     factors = (common / spread, common + contrast, common - contrast)
     return Disease(*(round(float(value), 5) for value in (*norm.cdf(factors), hidden, restriction)))
 
@@ -90,7 +90,7 @@ def draw_person(rng: np.random.Generator, disease: Disease) -> Person:
 
 def expected_shares(severity: Any) -> tuple[Any, Any]:
     """FVC and FEV1/FVC as shares of the predicted values, before noise: the ratio falls first, FVC late."""
-    return 1.06 - 0.24 * severity**2, 1.03 - 0.56 * severity**1.1
+    return 1.08 - 0.30 * severity**2, 1.05 - 0.63 * severity**1.1
 
 
 def draw_shares(rng: np.random.Generator, disease: Disease) -> tuple[float, float]:

@@ -64,7 +64,7 @@ class Parenchyma:
 
 def draw_parenchyma(rng: np.random.Generator, person: Person) -> Parenchyma:
     """Healthy lung's own variation; who smokes now has denser lungs."""
-    return Parenchyma(rng.normal(0.118, 0.007) + 0.006 * person.smokes_now, rng.uniform(0.04, 0.1), rng.uniform(0.04, 0.08))
+    return Parenchyma(np.clip(rng.normal(0.120, 0.006), 0.108, 0.134) + 0.006 * person.smokes_now, rng.uniform(0.04, 0.1), rng.uniform(0.04, 0.08))
 
 
 def draw_scanner(rng: np.random.Generator, size: int, thorax: Thorax) -> Scanner:
@@ -72,15 +72,16 @@ def draw_scanner(rng: np.random.Generator, size: int, thorax: Thorax) -> Scanner
     scanner = int(rng.integers(2)) + 2 * (site % 2)
     offset = (-3.0, 3.0, 1.0, -1.0)[scanner] + (1.5, -1.5, -0.5, 0.5)[site] + rng.uniform(-1.5, 1.5)
     kernel = "sharp" if rng.random() < 0.35 else "soft"
-    field = 2 * (thorax.half_width + rng.uniform(24, 62))
+    field = 2 * (thorax.half_width + rng.uniform(30, 62))
     plane = round(field / size, 4)
     depth = round(float(rng.uniform(0.85, 1.4) * 300 / size), 2)
-    noise = float(np.clip(rng.normal(16, 3.5) * (1.15 if kernel == "sharp" else 0.95), 8, 28))
+    noise = float(np.clip(rng.normal(16, 3.5) * (1.15 if kernel == "sharp" else 0.95), 9, 23))
     return Scanner(site, scanner, round(offset, 2), kernel, round(noise, 2), (depth, plane, plane))
 
 
 def draw_pose(rng: np.random.Generator) -> Pose:
-    return Pose(tuple(rng.normal(0, (3.0, 2.0, 2.5))), tuple(rng.normal(0, (7.0, 6.0, 0.0))))
+    angles, shift = rng.normal(0, (3.0, 2.0, 2.5)), rng.normal(0, (6.0, 6.0, 0.0))
+    return Pose(tuple(np.clip(angles, -7, 7)), tuple(np.clip(shift, -14, 14)))  # no lung leaves the field of view
 
 
 class Canvas:
@@ -322,7 +323,7 @@ def paint_fissures(canvas: Canvas, thorax: Thorax, breath: Breath, image: np.nda
     oblique = (z - middle + 12 - 0.85 * y + 0.0011 * (np.abs(x) - 60) ** 2) * 0.76
     horizontal = np.where((x < 0) & (oblique > 0), z - middle - 4 + 0.0016 * (y + 30) ** 2, 1e3)
     thin = np.minimum(np.abs(oblique), np.abs(horizontal))
-    mix(image, np.clip(1 - thin / canvas.edge, 0, 1) * (1.0 / canvas.edge) * lung, 20.0)
+    mix(image, np.clip(1 - thin / canvas.edge, 0, 1) * (0.7 / canvas.edge) * lung, 20.0)
 
 
 def paint_tubes(canvas: Canvas, breath: Breath, lesions: Lesions, trees: tuple[Tubes, Tubes], image: np.ndarray, lung: np.ndarray) -> None:
@@ -351,7 +352,7 @@ def expose(rng: np.random.Generator, image: np.ndarray, scanner: Scanner) -> np.
     image = ndimage.gaussian_filter(image, (0.3, 0.42, 0.42) if scanner.kernel == "soft" else (0.3, 0.3, 0.3), truncate=3)
     noise = rng.standard_normal(image.shape, dtype=np.float32)
     if scanner.kernel == "sharp":
-        image += 0.25 * (image - ndimage.gaussian_filter(image, (0, 0.9, 0.9), truncate=3))
+        image += 0.18 * (image - ndimage.gaussian_filter(image, (0, 0.9, 0.9), truncate=3))
         noise -= 0.5 * ndimage.uniform_filter(noise, (1, 3, 3))
     else:
         noise = ndimage.gaussian_filter(noise, (0, 0.5, 0.5), truncate=3)

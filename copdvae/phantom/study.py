@@ -20,6 +20,9 @@ from copdvae.errors import ConfigError, CopdvaeError
 from copdvae.phantom import anatomy, disease, people, scan
 from copdvae.phantom.people import Disease, Person
 from copdvae.phantom.write import write_dicom, write_nifti
+from copdvae.prepare.densitometry import densitometry
+from copdvae.prepare.lungs import find_lungs
+from copdvae.read.volume import Volume
 
 SIZES = (24, 512)
 EFFORT = (0.42, 0.64)  # expiratory over inspiratory volume
@@ -144,10 +147,11 @@ def make_subject(job: Job) -> dict[str, Any]:
     """Draw, scan, measure and write one subject; return its truth and what our densitometry says of its CTs."""
     truth, scans = make_scans(job)
     measured = {}
-    for breath, (hu, lung, origin, scanner) in scans.items():
+    for breath, (hu, _, origin, scanner) in scans.items():
         affine = np.diag([*scanner.spacing[::-1], 1.0])
         affine[:3, 3] = origin
-        measured[breath] = measure(hu, lung)
+        volume = Volume(hu.astype(np.float32), scanner.spacing, affine)
+        measured[breath] = densitometry(volume.hu, find_lungs(volume), scanner.spacing)
         folder = job.out / "ct" / job.subject
         if job.format == "nifti":
             path = folder / f"{breath}.nii.gz"
@@ -159,21 +163,8 @@ def make_subject(job: Job) -> dict[str, Any]:
             write_dicom(folder / breath, hu, origin, scanner, job.subject, breath, job.seed)
             if job.broken and breath == "insp":
                 (folder / breath / f"{len(hu) // 2:04d}.dcm").unlink()
-    emphysema, trapping = measured["insp"]["laa950_pct"], measured["exp"]["laa856_pct"]
-    return {
-        "truth": truth,
-        "measured": {"emphysema_pct": emphysema, "gas_trapping_pct": trapping, "perc15_hu": measured["insp"]["perc15_hu"]},
-    }
-
-
-def measure(hu: np.ndarray, lung: np.ndarray) -> dict[str, float]:
-    values = hu[lung > 0.6]
-    return {
-        "laa950_pct": 100 * float((values < -950).mean()),
-        "laa856_pct": 100 * float((values < -856).mean()),
-        "perc15_hu": float(np.percentile(values, 15)),
-        "mean": float(values.mean()),
-    }
+    figures = {f"{breath}_{name}": value for breath, found in measured.items() for name, value in found.items()}
+    return {"truth": truth, "measured": figures}
 
 
 def make_scans(job: Job) -> tuple[dict[str, Any], dict[str, tuple]]:
@@ -237,9 +228,9 @@ def phenotype_table(seed: int, names: list[str], persons: list[Person], tested: 
             "FVCpp_utah": tested["fvc_pp"],
             "FEV1_FVC_utah": tested["fev1_fvc"],
             "finalGold": tested["gold"].astype("Int64"),
-            "pctEmph_Thirona": measured["emphysema_pct"].round(4),
-            "pctGasTrap_Thirona": measured["gas_trapping_pct"].round(4),
-            "Perc15_Insp_Thirona": measured["perc15_hu"].round(1),
+            "pctEmph_Thirona": measured["insp_laa950_pct"].round(4),
+            "pctGasTrap_Thirona": measured["exp_laa856_pct"].round(4),
+            "Perc15_Insp_Thirona": measured["insp_perc15_hu"].round(1),
         }
     )
     out.index.name = "sid"
