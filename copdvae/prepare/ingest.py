@@ -303,7 +303,7 @@ def run_here(tasks: list[Task]) -> Iterator[Outcome]:
     yield from map(prepare_subject, tasks)
 
 
-def run_in_processes(tasks: list[Task], workers: int) -> Iterator[Outcome]:
+def run_in_processes(tasks: list[Task], workers: int, work: Callable[[Task], Outcome] = prepare_subject) -> Iterator[Outcome]:
     """Outcomes as they come. Where a process dies, each subject then in work is tried again alone; one that dies alone too is rejected."""
     todo, suspects = list(reversed(tasks)), []
     while todo or suspects:
@@ -316,7 +316,7 @@ def run_in_processes(tasks: list[Task], workers: int) -> Iterator[Outcome]:
                 while waiting and not lost and len(running) < 2 * workers:
                     task = waiting.pop()
                     try:
-                        running[executor.submit(prepare_subject, task)] = task
+                        running[executor.submit(work, task)] = task
                     except BrokenProcessPool:
                         lost.append(task)
                 for future in wait(running, return_when=FIRST_COMPLETED).done:

@@ -140,15 +140,23 @@ def write_split(table: pd.DataFrame, config: SplitConfig, path: Path) -> pd.Data
     error. Other settings make it anew. A split.csv that was written or changed by hand is used as it is, once checked.
     """
     note = path.with_suffix(".json")
+    made: pd.DataFrame | None = None
     if path.is_file():
         found = read_split(path)
         record = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
-        ours = record.get("content") == content_hash(found)
-        if not ours or record.get("config") == config.plain():
+        if record.get("content") == content_hash(found):
+            if record.get("config") == config.plain():
+                check_subjects(found, table, path)
+                return found
+        else:
             check_subjects(found, table, path)
-            return found
-    made = split(table, config)
-    write_csv(path, made)
+            made = split(table, config)
+            if not made.equals(found):
+                return found
+            # else ours, and the note is missing: an earlier run was killed between the two files
+    if made is None:
+        made = split(table, config)
+        write_csv(path, made)
     counts = Counter(made["split"])
     record = {"config": config.plain(), "content": content_hash(made), "copdvae_version": __version__}
     write_json(note, {**record, "subjects": {part: counts[part] for part in PARTS}})
