@@ -14,8 +14,11 @@ class ReadError(CopdvaeError):
     """
 
     def __init__(self, message: str, reason: str = "unreadable"):
-        super().__init__(message)
+        super().__init__(message, reason)  # both, or the reason would be lost on its way back from a worker process
         self.reason = reason
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class ConfigError(CopdvaeError):

@@ -32,7 +32,8 @@ BELOW_CARINA_MM = 35.0
 
 LITRES = (1.0, 12.0)  # both lungs: less is a part of a chest, more is not a person's
 MEAN_HU = (-970.0, -500.0)
-GAS_HU = -975.0
+GAS_HU = -975.0  # stomach and bowel
+CRUMB_ML = 5.0
 APART_MM = 60.0  # between the middles of two lungs
 SMALL_LUNG = 0.1  # of the larger one: below this it is gas or an effusion's rest
 FACE_SHARE = 0.3  # of the largest cross-section: more of it on the first or last slice means that the scan cuts the lung
@@ -47,9 +48,12 @@ ACROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=bool)
 class LungError(CopdvaeError):
     """No lungs that can be believed. `reason` is a stable code, as in `ReadError`."""
 
-    def __init__(self, message: str, reason: str):
-        super().__init__(message)
+    def __init__(self, message: str, reason: str = "no_lungs"):
+        super().__init__(message, reason)  # both, or it would not survive its way back from a worker process
         self.reason = reason
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def find_lungs(volume: Volume) -> Lungs:
     if not lungs.any():
         raise no_lungs(hu, spacing)
     threshold = half_way(inner_hu[lungs > 0])
-    lungs = close_lungs(widen(lungs, inner_hu < threshold, walled), airways, spacing)
+    lungs = close_lungs(widen(lungs, inner_hu < threshold, walled), walled, spacing)
 
     labels = draw_border(volume.hu, uncrop(lungs, box, hu.shape), uncrop(airways, box, hu.shape), steps, threshold)
     return Lungs(labels, "threshold", tuple(warnings) + credible(labels, volume), core_hu(inner_hu, airways))
@@ -274,11 +278,15 @@ def wall(airways: np.ndarray, spacing: np.ndarray) -> np.ndarray:
 
 
 def without_gas(air: np.ndarray, hu: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """The inner air without small parts, and without stomach and bowel, where all is air (as it would be in a bulla of a lung's size)."""
+    """The inner air without stomach and bowel, where all is air (as it would be in a bulla of a lung's size), and without crumbs.
+
+    A small part has to be parenchyma throughout: in thick slices the rim of a bubble looks like lung.
+    """
     parts, sizes = find_parts(air)
     kept = np.zeros(len(sizes), dtype=bool)
-    for number in np.nonzero(sizes * spacing.prod() > 0.05e6)[0]:
-        kept[number] = np.percentile(hu[parts == number], 60) > GAS_HU
+    for number in np.nonzero(sizes * spacing.prod() > CRUMB_ML * 1000)[0]:
+        part = hu[parts == number]
+        kept[number] = np.percentile(part, 60) > GAS_HU and (sizes[number] * spacing.prod() > 50_000 or np.percentile(part, 10) > -930)
     return kept[parts]
 
 
