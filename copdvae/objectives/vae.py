@@ -19,7 +19,9 @@ class VAEConfig(MethodConfig):
 
 
 class PlainVAE(Objective):
-    beta = 1.0
+    def __init__(self, beta: float = 1.0):
+        super().__init__()
+        self.beta = beta  # on the KL
 
     def forward(self, net, batch: Batch, step: int) -> Losses:
         q = net.encode(batch.image, batch.present)  # Normal, (B, D)
