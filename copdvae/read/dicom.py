@@ -13,13 +13,14 @@ from copdvae.errors import ReadError
 from copdvae.read.dicom_files import Slice, read_pixels, read_slice
 from copdvae.read.files import regular_files
 from copdvae.read.geometry import Placement, place
-from copdvae.read.volume import AIR_HU, Volume
+from copdvae.read.volume import Volume
 
 READER = "dicom"
 GAP_TOLERANCE = 0.01  # of the usual gap: beyond this a slice is missing or doubled ...
 ROUNDING_MM = 0.06  # ... unless every slice is this near to even steps: positions written to .1 mm
 TILT_TOLERANCE_DEG = 0.1  # between the step from slice to slice and the slices' normal
 ORIENTATION_TOLERANCE = 1e-3  # between direction cosines of two slices
+TISSUE_HU = (-990.0, 3071.0)  # lung, fat, water, bone
 HU_TYPES = ("", "HU", "US", "UNSPECIFIED")  # US: unspecified
 
 
@@ -38,7 +39,6 @@ def read_volume(folder: Path, series: str | None = None) -> Volume:
     hu, stored = found.placement.empty()
     for k, slice_ in enumerate(found.slices):
         read_pixels(slice_, stored[k])
-        np.maximum(stored[k], AIR_HU, out=stored[k])
     return Volume(hu, found.placement.spacing, found.placement.affine, READER, scanner(found.slices), found.warnings)
 
 
@@ -58,7 +58,11 @@ def find_series(folder: Path, series: str | None) -> Series:
     """Choose the series, check it, put its slices in order."""
     files = regular_files(folder)
     images = [slice_ for path in files if (slice_ := read_slice(path))]
-    warnings = [f"{len(files) - len(images)} files are not CT images: left out"] if len(files) > len(images) else []
+    warnings = (
+        [f"{len(files) - len(images)} files are not axial CT (scouts, reports, captures, other files): left out"]
+        if len(files) > len(images)
+        else []
+    )
     if not images:
         raise ReadError(f"{folder}: no axial CT slice in this folder or below it ({len(files)} files)", "no_axial_ct")
     slices = drop_copies(images, folder)
@@ -72,6 +76,11 @@ def find_series(folder: Path, series: str | None) -> Series:
     slices, affine = stack(slices, folder)
     placement = place((len(slices), slices[0].rows, slices[0].columns), affine, folder)
     check_sizes(slices)
+    if not is_axial(slices):
+        warnings.append("slices do not lie across the body (a reformatted series?): reordered to axial")
+    padding = {value for slice_ in slices for value in slice_.padding_hu() if TISSUE_HU[0] < value < TISSUE_HU[1]}
+    if padding:
+        warnings.append(f"the padding value is {max(padding):g} HU, as tissue may be: voxels of that value became air")
     if any(slice_.lossy for slice_ in slices):
         warnings.append("lossy compression: densitometry is not to be trusted")
     return Series(slices, placement, (*warnings, *placement.warnings))
@@ -121,10 +130,9 @@ def check_alike(slices: list[Slice], folder: Path) -> None:
     """What all slices of one volume must have, and have in common."""
     if any(slice_.frames > 1 for slice_ in slices):
         raise ReadError(f"{folder}: multi-frame (Enhanced) CT, which is not read yet; convert it to single slices or NIfTI", "multi_frame")
-    if len({slice_.patient for slice_ in slices}) > 1:
-        raise ReadError(
-            f"{folder}: slices of {len({slice_.patient for slice_ in slices})} patients in one series; take them apart", "mixed_patients"
-        )
+    patients = {slice_.patient for slice_ in slices} - {""}
+    if len(patients) > 1:
+        raise ReadError(f"{folder}: slices of {len(patients)} patients in one series; take them apart", "mixed_patients")
     for name, reason in (("position", "missing_position"), ("orientation", "missing_orientation"), ("pixel_spacing", "missing_spacing")):
         if lacking := sum(getattr(slice_, name) is None for slice_ in slices):
             tag = {"position": "ImagePositionPatient", "orientation": "ImageOrientationPatient", "pixel_spacing": "PixelSpacing"}[name]
@@ -141,9 +149,10 @@ def check_alike(slices: list[Slice], folder: Path) -> None:
             f"{folder}: pixels from {spacings.min():g} to {spacings.max():g} mm wide; expected one size; are two series mixed?",
             "mixed_spacing",
         )
-    bits = {slice_.bits[0] for slice_ in slices}
-    if bits != {16} or any(not 1 <= s.bits[1] <= s.bits[2] + 1 <= 16 for s in slices):
-        raise ReadError(f"{folder}: pixels of {sorted(bits)} bits; expected 16 with the stored bits inside", "bad_bits")
+    bits = {slice_.bits for slice_ in slices}
+    if any(word.allocated != 16 or not 1 <= word.stored <= word.high + 1 <= 16 for word in bits):
+        found = ", ".join(f"{word.stored} of {word.allocated}" for word in bits)
+        raise ReadError(f"{folder}: {found} bits a pixel (highest {max(word.high for word in bits)}); expected words of 16", "bad_bits")
 
 
 def check_rescale(slices: list[Slice], folder: Path) -> None:
@@ -197,7 +206,7 @@ def stack(slices: list[Slice], folder: Path) -> tuple[list[Slice], np.ndarray]:
 def check_doubled(depth: np.ndarray, slices: list[Slice], folder: Path) -> None:
     """Refuse two slices at one place: `depth` is each one's place along the normal in mm, ascending."""
     gaps = np.diff(depth)
-    usual = float(np.median(gaps))
+    usual = _usual(gaps[gaps > 1e-3])
     doubled = np.flatnonzero(gaps < max(0.1 * usual, 1e-3))
     if len(doubled):
         apart = {(slices[i].acquisition != slices[i + 1].acquisition) for i in doubled}
@@ -211,8 +220,9 @@ def check_doubled(depth: np.ndarray, slices: list[Slice], folder: Path) -> None:
 def check_even(depth: np.ndarray, folder: Path) -> None:
     """Refuse missing slices and uneven steps."""
     gaps = np.diff(depth)
-    usual = float(np.median(gaps))
-    even = depth[0] + np.arange(len(depth)) * (depth[-1] - depth[0]) / (len(depth) - 1)
+    usual = _usual(gaps)
+    number = np.arange(len(depth))
+    even = np.polyval(np.polyfit(number, depth, 1), number)
     worst = int(np.abs(gaps - usual).argmax())
     if abs(gaps[worst] - usual) <= GAP_TOLERANCE * usual or np.abs(depth - even).max() <= ROUNDING_MM:
         return
@@ -233,7 +243,7 @@ def check_sizes(slices: list[Slice]) -> None:
     """Before memory is asked for: a file that is smaller than its pixels is cut short."""
     for slice_ in slices:
         needed, found = slice_.rows * slice_.columns * 2, slice_.path.stat().st_size
-        if not slice_.transfer_syntax.is_compressed and found < needed:
+        if slice_.native and found < needed:
             raise ReadError(f"{slice_.path}: {found} bytes, expected over {needed}; the file is cut short, copy it again", "truncated")
 
 
@@ -252,3 +262,8 @@ def _candidates(groups: dict[str, list[Slice]]) -> str:
 
 def _same(a: np.ndarray | None, b: np.ndarray | None) -> bool:
     return a is b or (a is not None and b is not None and np.allclose(a, b, atol=1e-3))
+
+
+def _usual(gaps: np.ndarray) -> float:
+    """The lower median, a gap that is there: of 10 and 20 mm, 10."""
+    return float(np.sort(gaps)[(len(gaps) - 1) // 2]) if len(gaps) else 0.0

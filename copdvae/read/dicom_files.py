@@ -16,25 +16,43 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_file_meta_info
+from pydicom.multival import MultiValue
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from copdvae.errors import ReadError
+from copdvae.read.volume import AIR_HU
 
 CT, ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2", ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
-DEFLATED = "1.2.840.10008.1.2.1.99"
+NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 SCOUTS = ("LOCALIZER", "SCOUT", "SURVIEW", "TOPOGRAM")
 NO_CONTRAST = ("", "NO", "NONE", "N", "WITHOUT", "NATIVE", "0")
+PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")  # (7FE0,0010), little and big endian
 DATASET_STARTS = (b"\x02\x00", b"\x08\x00")  # the first group of a file without the 128 byte preamble
 PARSE_ERRORS = (
     InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
-    OverflowError, NotImplementedError, RecursionError, MemoryError, struct.error, LookupError,
+    OverflowError, NotImplementedError, RecursionError, struct.error,
 )  # fmt: skip
 KEYWORDS = [
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "PatientID", "Modality", "ImageType", "ImagePositionPatient",
     "ImageOrientationPatient", "Rows", "Columns", "PixelSpacing", "SamplesPerPixel", "NumberOfFrames", "BitsAllocated",
     "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope",
-    "RescaleIntercept", "RescaleType", "LossyImageCompression", "AcquisitionNumber", "InstanceNumber", "Manufacturer",
+    "RescaleIntercept", "RescaleType", "LossyImageCompression", "AcquisitionNumber", "Manufacturer",
     "ManufacturerModelName", "ConvolutionKernel", "KVP", "SliceThickness", "Exposure", "ContrastBolusAgent",
 ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bits:
+    """How a pixel's value lies in its word."""
+
+    allocated: int
+    stored: int
+    high: int  # number of the highest stored bit
+    signed: bool
+
+    def value(self, words: np.ndarray) -> np.ndarray:
+        """The stored bits of 16-bit words, with their sign; what lies outside them (an overlay) is dropped."""
+        return words if self.stored == 16 else (words << (15 - self.high)) >> (16 - self.stored)
 
 
 @dataclass(frozen=True)
@@ -42,52 +60,69 @@ class Slice:
     """The header of one CT image; None where a value is absent or not a number."""
 
     path: Path
-    series: str  # 8 hexadecimal digits made from the SeriesInstanceUID: the UID itself never leaves
-    series_uid: str  # for comparison with what a user asked for, never for print
-    instance: str  # SOPInstanceUID, for comparison only
-    patient: str  # PatientID, for comparison only
+    series: str  # 8 hexadecimal digits made from the SeriesInstanceUID, for print
+    series_uid: str  # for comparison only, as the next two: identifiers are never printed
+    instance: str
+    patient: str
     frames: int
     position: np.ndarray | None  # (3,) mm LPS, centre of the first pixel
-    orientation: np.ndarray | None  # (6,) direction of a row, then of a column
+    orientation: np.ndarray | None  # (6,) direction along a row, then down a column
     rows: int
     columns: int
     pixel_spacing: np.ndarray | None  # (2,) mm between rows, between columns
-    bits: tuple[int, int, int, bool]  # allocated, stored, high bit, signed
+    bits: Bits
     padding: tuple[float, float] | None  # raw values from, to
     slope: float | None
     intercept: float | None
     rescale_type: str
     lossy: bool
     acquisition: str
-    transfer_syntax: pydicom.uid.UID
+    native: bool  # uncompressed
     scanner: dict[str, str | float]
+
+    def padding_hu(self) -> tuple[float, float]:
+        """HU that padding would have, from and to; NaN where there is none."""
+        if self.padding is None or self.slope is None or self.intercept is None:
+            return np.nan, np.nan
+        return self.padding[0] * self.slope + self.intercept, self.padding[1] * self.slope + self.intercept
 
 
 def read_slice(path: Path) -> Slice | None:
     """The header of `path`, or None if it is not a CT image; `ReadError` if it begins as DICOM and cannot be read."""
-    with path.open("rb") as stream:
-        start = stream.read(132)
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(132)
+    except OSError:
+        raise ReadError(f"{path}: cannot be opened; may this user read it?", "unreadable") from None
     part10 = start[128:] == b"DICM"
     if not part10 and start[:2] not in DATASET_STARTS:
         return None
     try:
         with quiet():
-            if part10 and read_file_meta_info(path).get("TransferSyntaxUID") == DEFLATED:
-                raise ReadError(f"{path}: deflated DICOM, which can hide any size; convert it first, e.g. with dcmconv +ti", "deflated")
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=KEYWORDS, force=not part10)
-            return _slice(path, dataset) if _is_ct(dataset) else None
+            if part10 and read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+                raise ReadError(
+                    f"{path}: deflated DICOM, which can unpack to any size; convert it first, e.g. with dcmconv +te", "deflated"
+                )
+            with path.open("rb") as stream:
+                dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=KEYWORDS, force=not part10)
+                if part10 and not _kind(dataset):
+                    raise EOFError
+                if not _is_ct(dataset):
+                    return None
+                if stream.read(4) not in PIXEL_TAGS:
+                    raise ReadError(f"{path}: ends before its pixels; copy it again or take it out", "truncated")
+            return _slice(path, dataset, part10)
     except PARSE_ERRORS:
         if not part10:
             return None
-        raise ReadError(f"{path}: begins as DICOM and breaks off or is damaged; copy it again or take it out", "damaged_file") from None
+        raise ReadError(f"{path}: begins as DICOM and is damaged or breaks off; copy it again or take it out", "damaged_file") from None
 
 
 def _is_ct(dataset: pydicom.Dataset) -> bool:
     """A CT image with grey values: not a scout, a report, a screen capture or another modality."""
-    kind = str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID", ""))
     image_type = [str(word).upper() for word in _several(dataset.get("ImageType"))]
     return (
-        (kind == CT or kind in ENHANCED_CT)
+        _kind(dataset) in (CT, *ENHANCED_CT)
         and str(dataset.get("Modality") or "CT") == "CT"
         and not any(scout in word for word in image_type for scout in SCOUTS)
         and int(dataset.get("SamplesPerPixel") or 1) == 1
@@ -95,94 +130,106 @@ def _is_ct(dataset: pydicom.Dataset) -> bool:
     )
 
 
-def _slice(path: Path, dataset: pydicom.Dataset) -> Slice:
+def _kind(dataset: pydicom.Dataset) -> str:
+    return str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+
+
+def _slice(path: Path, dataset: pydicom.Dataset, part10: bool) -> Slice:
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if part10 and (syntax is None or syntax.is_private or not syntax.is_transfer_syntax):
+        raise ReadError(
+            f"{path}: no standard TransferSyntaxUID, so how its pixels are written is unknown; export it again", "bad_compression"
+        )
     uid = str(dataset.get("SeriesInstanceUID") or "")
-    kind = str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID", ""))
-    signed = bool(dataset.get("PixelRepresentation"))
     allocated = int(dataset.get("BitsAllocated") or 16)
     stored = int(dataset.get("BitsStored") or allocated)
-    contrast = str(dataset.get("ContrastBolusAgent") or "").strip().upper()
-    scanner = {
-        "manufacturer": plain(dataset.get("Manufacturer")),
-        "model": plain(dataset.get("ManufacturerModelName")),
-        "kernel": plain(dataset.get("ConvolutionKernel")),
-        "kvp": _number(dataset, "KVP"),
-        "slice_thickness_mm": _number(dataset, "SliceThickness"),
-        "exposure_mas": _number(dataset, "Exposure"),
-        "contrast": "" if contrast in NO_CONTRAST else "yes",
-    }
+    bits = Bits(allocated, stored, int(dataset.get("HighBit") or stored - 1), bool(dataset.get("PixelRepresentation")))
     return Slice(
         path=path,
         series=hashlib.sha256(uid.encode()).hexdigest()[:8],
         series_uid=uid,
         instance=str(dataset.get("SOPInstanceUID") or ""),
         patient=str(dataset.get("PatientID") or ""),
-        frames=2 if kind in ENHANCED_CT else int(dataset.get("NumberOfFrames") or 1),
+        frames=2 if _kind(dataset) in ENHANCED_CT else int(dataset.get("NumberOfFrames") or 1),
         position=_numbers(dataset, "ImagePositionPatient", 3),
         orientation=_numbers(dataset, "ImageOrientationPatient", 6),
         rows=int(dataset.get("Rows") or 0),
         columns=int(dataset.get("Columns") or 0),
         pixel_spacing=_numbers(dataset, "PixelSpacing", 2),
-        bits=(allocated, stored, int(dataset.get("HighBit") or stored - 1), signed),
-        padding=_padding(dataset, allocated, signed),
+        bits=bits,
+        padding=_padding(dataset, bits),
         slope=_number(dataset, "RescaleSlope"),
         intercept=_number(dataset, "RescaleIntercept"),
         rescale_type=plain(dataset.get("RescaleType")),
         lossy=str(dataset.get("LossyImageCompression") or "") == "01",
         acquisition=str(dataset.get("AcquisitionNumber") or ""),
-        transfer_syntax=pydicom.uid.UID(str(dataset.file_meta.get("TransferSyntaxUID", ""))),
-        scanner={key: value for key, value in scanner.items() if (value is not None and value != "") or key == "contrast"},
+        native=syntax is None or syntax in NATIVE,
+        scanner=_scanner(dataset),
     )
 
 
+def _scanner(dataset: pydicom.Dataset) -> dict[str, str | float]:
+    """Scanner and protocol as far as the header knows them; of the contrast agent only whether there was one."""
+    contrast = plain(dataset.get("ContrastBolusAgent")).upper()
+    words = {"manufacturer": "Manufacturer", "model": "ManufacturerModelName", "kernel": "ConvolutionKernel"}
+    numbers = {"kvp": "KVP", "slice_thickness_mm": "SliceThickness", "exposure_mas": "Exposure"}
+    found: dict[str, str | float] = {"contrast": "" if contrast in NO_CONTRAST else "yes"}
+    found |= {name: word for name, keyword in words.items() if (word := plain(dataset.get(keyword)))}
+    return found | {name: number for name, keyword in numbers.items() if (number := _number(dataset, keyword)) is not None}
+
+
 def read_pixels(slice_: Slice, out: np.ndarray) -> None:
-    """Write the pixels of one slice as HU to `out` (rows, columns) float32; padding becomes -inf."""
-    path, slope, intercept = slice_.path, slice_.slope or 1.0, slice_.intercept or 0.0
-    if slice_.transfer_syntax.is_private or not slice_.transfer_syntax.is_compressed:
-        out[...] = _native(slice_)
+    """Write one slice as HU to `out`, (rows, columns) float32; padding and everything thinner than air becomes air."""
+    slope, intercept = slice_.slope or 1.0, slice_.intercept or 0.0
+    low, high = slice_.padding_hu()
+    if slice_.native:
+        words = _words(slice_)
+        out[...] = slice_.bits.value(words)
         if (slope, intercept) != (1.0, 0.0):
             out *= slope
             out += intercept
+        if slice_.padding is not None and slice_.bits.stored < 16:  # a padding value may need more bits than are stored
+            out[(words >= slice_.padding[0]) & (words <= slice_.padding[1])] = AIR_HU
     else:
-        out[...] = _compressed(path, out.shape)  # rescaled by GDCM
-    if slice_.padding is not None:
-        low, high = (value * slope + intercept for value in slice_.padding)
-        out[(out >= low - slope / 4) & (out <= high + slope / 4)] = -np.inf
+        out[...] = _decompressed(slice_)  # HU already
+    if high > AIR_HU:
+        out[(out >= low - slope / 4) & (out <= high + slope / 4)] = AIR_HU
+    np.maximum(out, AIR_HU, out=out)
 
 
-def _native(slice_: Slice) -> np.ndarray:
-    """Raw values of uncompressed pixels, (rows, columns); bits outside the stored ones (overlays) are dropped."""
-    path, (_, stored, high, signed) = slice_.path, slice_.bits
+def _words(slice_: Slice) -> np.ndarray:
+    """The 16-bit words of uncompressed pixels, (rows, columns), signed as the header says."""
     try:
         with quiet():
-            dataset = pydicom.dcmread(path, specific_tags=["PixelData"], force=True)
-            data = dataset.get("PixelData", b"")
-            little = dataset.original_encoding[1] is not False
+            dataset = pydicom.dcmread(slice_.path, specific_tags=["PixelData"], force=True)
+            data, little = dataset.get("PixelData") or b"", dataset.original_encoding[1] is not False
     except PARSE_ERRORS:
         data, little = b"", True
-    needed = slice_.rows * slice_.columns * 2
-    if len(data) < needed:
-        raise ReadError(f"{path}: {len(data)} bytes of pixels, expected {needed}; the file is cut short, copy it again", "truncated")
-    raw = np.frombuffer(data, "<u2" if little else ">u2", slice_.rows * slice_.columns).reshape(slice_.rows, slice_.columns)
-    raw = raw.view(raw.dtype.str.replace("u", "i")) if signed else raw
-    if stored == 16:
-        return raw
-    return (raw << (15 - high)) >> (16 - stored)  # keeps the sign where there is one
+    count = slice_.rows * slice_.columns
+    if len(data) < 2 * count:
+        raise ReadError(
+            f"{slice_.path}: {len(data)} bytes of pixels, expected {2 * count}; the file is cut short, copy it again", "truncated"
+        )
+    kind = ("<" if little else ">") + ("i2" if slice_.bits.signed else "u2")
+    return np.frombuffer(data, kind, count).reshape(slice_.rows, slice_.columns)
 
 
-def _compressed(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def _decompressed(slice_: Slice) -> np.ndarray:
+    """HU of compressed pixels, (rows, columns): GDCM decodes and rescales."""
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # may quote the header
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # it may quote the header
     try:
-        pixels = sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="GDCMImageIO"))
+        pixels = sitk.GetArrayFromImage(sitk.ReadImage(str(slice_.path), imageIO="GDCMImageIO"))
     except RuntimeError:
         raise ReadError(
-            f"{path}: its compressed pixels cannot be decoded; decompress it first, e.g. with dcmdjpeg or gdcmconv --raw", "bad_compression"
+            f"{slice_.path}: its compressed pixels cannot be decoded; decompress it first, e.g. gdcmconv --raw", "bad_compression"
         ) from None
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
-    if pixels.shape != (1, *shape):
-        raise ReadError(f"{path}: compressed pixels of shape {pixels.shape}, expected {(1, *shape)} from its header", "bad_compression")
+    if pixels.shape != (1, slice_.rows, slice_.columns):
+        raise ReadError(
+            f"{slice_.path}: compressed pixels of shape {pixels.shape}, expected {slice_.rows}x{slice_.columns}", "bad_compression"
+        )
     return pixels[0]
 
 
@@ -201,15 +248,13 @@ def quiet():
 
 
 def plain(value: object) -> str:
-    """A header's word as it may be shown: printable, one line, at most 64 characters."""
+    """A header's words as they may be shown: printable, one line, at most 64 characters."""
     words = " ".join(str(part) for part in _several(value))
     return " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())[:64]
 
 
 def _several(value: object) -> list:
-    if value is None:
-        return []
-    return [value] if isinstance(value, (str, bytes, int, float)) else list(value) if hasattr(value, "__iter__") else [value]  # type: ignore[call-overload]
+    return [] if value is None else list(value) if isinstance(value, MultiValue) else [value]
 
 
 def _number(dataset: pydicom.Dataset, keyword: str) -> float | None:
@@ -226,12 +271,12 @@ def _numbers(dataset: pydicom.Dataset, keyword: str, count: int) -> np.ndarray |
     return values if len(values) == count and np.isfinite(values).all() else None
 
 
-def _padding(dataset: pydicom.Dataset, allocated: int, signed: bool) -> tuple[float, float] | None:
-    """Raw padding values, from and to; their tag is often written unsigned beside signed pixels."""
+def _padding(dataset: pydicom.Dataset, bits: Bits) -> tuple[float, float] | None:
+    """Raw padding values, from and to; the tag is often written unsigned beside signed pixels."""
     ends = [_number(dataset, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    values = [end for end in ends if end is not None]
     if ends[0] is None:
         return None
-    values = [int(end) for end in ends if end is not None]
-    if signed:
-        values = [value - (1 << allocated) if value >= 1 << (allocated - 1) else value for value in values]
-    return float(min(values)), float(max(values))
+    if bits.signed:
+        values = [end - (1 << bits.allocated) if end >= 1 << (bits.allocated - 1) else end for end in values]
+    return min(values), max(values)

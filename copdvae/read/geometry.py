@@ -17,6 +17,7 @@ OBLIQUE_LIMIT_DEG = 30.0  # beyond this no axis of the image is plainly left-rig
 OBLIQUE_NOTE_DEG = 5.0  # kept as it is, with a warning
 SPACING_LIMITS_MM = (0.05, 25.0)  # outside: metres, micrometres, or a broken header
 VOXEL_LIMIT = 2**31  # 8 GiB as float32; the largest chest CT is about 1024 x 1024 x 1200
+DEFLATE_LIMIT = 1032  # bytes that one compressed byte can become, at most
 HU_SAMPLE = 2_000_000  # voxels looked at to tell HU from anything else
 AIR_BAND, TISSUE_BAND, BAND_SHARE = (-1024.0, -500.0), (-300.0, 300.0), 0.01
 

@@ -6,17 +6,22 @@ anywhere on the machine, takes a missing spacing for 1 mm, and may accept trunca
 
 import bz2
 import gzip
+import math
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import SimpleITK as sitk
 
 from copdvae.errors import ReadError
-from copdvae.read.geometry import Placement, clamp, place
+from copdvae.read.geometry import DEFLATE_LIMIT, Placement, clamp, place
 from copdvae.read.volume import Volume
 
+IMAGE_IO = {"nrrd": "NrrdImageIO", "metaimage": "MetaImageIO"}  # named, so that no other one has a try
+CHUNK = 1 << 20
 HEADER_LIMIT = 1 << 16  # bytes; real ones have under 10,000
 NRRD_BYTES = {  # of every name that the format allows for a whole number, "unsigned " and "signed " left out
     "char": 1, "uchar": 1, "int8": 1, "uint8": 1, "int8_t": 1, "uint8_t": 1,
@@ -84,8 +89,11 @@ def checked(path: Path) -> tuple[Header, Placement]:
     found = header.data.stat().st_size - header.offset
     if header.encoding == "raw" and found < header.needed:
         raise ReadError(f"{path}: {found} bytes of voxels, expected {header.needed} from its header; the file is cut short", "truncated")
+    if header.encoding != "raw" and header.needed > DEFLATE_LIMIT * found:
+        raise ReadError(f"{path}: {found} compressed bytes cannot hold the {header.needed} that its header claims", "truncated")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
+    reader.SetImageIO(IMAGE_IO[header.reader])
     try:
         reader.ReadImageInformation()
     except RuntimeError:
@@ -103,7 +111,7 @@ def read_image(path: Path, header: Header) -> sitk.Image:
     if header.encoding != "raw":
         check_inflated(path, header)
     try:
-        return sitk.ReadImage(str(path))
+        return sitk.ReadImage(str(path), imageIO=IMAGE_IO[header.reader])
     except RuntimeError:
         raise ReadError(f"{path}: its voxels cannot be read; copy it again", "damaged_file") from None
 
@@ -114,22 +122,30 @@ def check_inflated(path: Path, header: Header) -> None:
     try:
         with header.data.open("rb") as stream:
             stream.seek(header.offset)
-            opened = {"gzip": gzip.open, "bzip2": bz2.open}.get(header.encoding)
-            if opened:
-                with opened(stream, "rb") as inflated:
-                    while found <= header.needed and (data := inflated.read(1 << 20)):
-                        found += len(data)
+            if header.encoding == "zlib":
+                inflater = zlib.decompressobj(wbits=47)  # zlib or gzip, as MetaIO takes either
+                while found < header.needed and not inflater.eof:
+                    found += len(inflater.decompress(inflater.unconsumed_tail or _some(stream), CHUNK))
             else:
-                inflater = zlib.decompressobj()
-                while found <= header.needed and (data := inflater.decompress(inflater.unconsumed_tail or stream.read(1 << 16), 1 << 20)):
-                    found += len(data)
+                with (gzip if header.encoding == "gzip" else bz2).open(stream, "rb") as inflated:
+                    while found < header.needed:
+                        found += len(_some(inflated))
     except (OSError, EOFError, zlib.error):
         found = -1
     if found < header.needed:
         raise ReadError(f"{path}: its compressed voxels break off; expected {header.needed} bytes; copy it again", "truncated")
 
 
+def _some(stream: IO[bytes] | gzip.GzipFile | bz2.BZ2File) -> bytes:
+    """The next bytes; running out of them is an error."""
+    data = stream.read(CHUNK)
+    if not data:
+        raise EOFError
+    return data
+
+
 def read_header(path: Path) -> Header:
+    """The fields of the header, whichever of the two formats it is in."""
     with path.open("rb") as stream:
         text = stream.read(HEADER_LIMIT)
     return nrrd_header(path, text) if text.startswith(b"NRRD000") else meta_header(path, text)
@@ -137,11 +153,12 @@ def read_header(path: Path) -> Header:
 
 def nrrd_header(path: Path, text: bytes) -> Header:
     """Fields of a NRRD header: https://teem.sourceforge.net/nrrd/format.html"""
-    head, separator, _ = text.replace(b"\r\n", b"\n").partition(b"\n\n")
+    blank = re.search(rb"\r?\n\r?\n|\Z", text)
+    offset = blank.end() if blank else len(text)
     fields = {}
-    for line in head.decode("utf-8", "replace").split("\n")[1:]:
-        name, colon, value = line.partition(": ")
-        if colon and not line.startswith("#"):
+    for line in text[:offset].decode("utf-8", "replace").splitlines()[1:]:
+        name, colon, value = line.partition(":")
+        if colon and not value.startswith("=") and not line.startswith("#"):  # := is a note
             fields[name.strip().lower().replace(" ", "")] = value.strip()
     sizes = _whole_numbers(fields.get("sizes", ""))
     if len(sizes) != 3 or min(sizes) < 1:
@@ -157,23 +174,25 @@ def nrrd_header(path: Path, text: bytes) -> Header:
         )
     size = NRRD_BYTES.get(fields.get("type", "").lower().removeprefix("unsigned ").removeprefix("signed "), 0)
     encoding = {"raw": "raw", "gz": "gzip", "gzip": "gzip", "bz2": "bzip2", "bzip2": "bzip2"}.get(fields.get("encoding", "").lower())
-    if not size or encoding is None or "lineskip" in fields or "byteskip" in fields:
+    if not size or encoding is None or {fields.get(skip, "0") for skip in ("lineskip", "byteskip")} != {"0"}:
         raise ReadError(
             f"{path}: type, encoding or skip that is not read; expected numbers, raw or gzip, from the start", "unknown_encoding"
         )
     name = fields.get("datafile")
-    offset = 0 if name else len(head) + len(separator) + head.count(b"\n") * text[: len(head) + 64].count(b"\r\n\r\n")
-    return Header("nrrd", _data_file(path, name) if name else path, offset, encoding, int(np.prod(sizes)) * size, sizes)
+    data, offset = (path, offset) if name is None else (_data_file(path, name), 0)
+    return Header("nrrd", data, offset, encoding, math.prod(sizes) * size, sizes)
 
 
 def meta_header(path: Path, text: bytes) -> Header:
     """Fields of a MetaImage header; ElementDataFile ends it."""
     fields, offset = {}, 0
-    for line in text.split(b"\n"):
-        offset += len(line) + 1
+    for line in text.splitlines(keepends=True):
+        offset += len(line)
         name, equals, value = line.decode("latin-1").partition("=")
+        if not equals or ":" in name:  # MetaIO takes a colon for an equals sign
+            break
         fields[name.strip().lower()] = value.strip()
-        if name.strip().lower() == "elementdatafile" or not equals:
+        if name.strip().lower() == "elementdatafile":
             break
     if "elementdatafile" not in fields:
         raise ReadError(f"{path}: not a MetaImage or NRRD header; is the file whole?", "damaged_file")
@@ -183,12 +202,17 @@ def meta_header(path: Path, text: bytes) -> Header:
     if not {"elementspacing", "elementsize"} & set(fields):
         raise ReadError(f"{path}: no ElementSpacing, so voxel sizes are unknown; convert it from DICOM again", "no_orientation")
     size = MET_BYTES.get(fields.get("elementtype", "").upper().removeprefix("MET_").removeprefix("U"), 0)
-    if not size or fields.get("elementnumberofchannels", "1") != "1" or "headersize" in fields:
+    if (
+        not size
+        or fields.get("elementnumberofchannels", "1") != "1"
+        or "headersize" in fields
+        or fields.get("binarydata", "").lower() != "true"
+    ):
         raise ReadError(f"{path}: element type, channels or header size that is not read; expected one number a voxel", "not_scalar")
     encoding = "zlib" if fields.get("compresseddata", "").lower() == "true" else "raw"
     name = fields["elementdatafile"]
     data, offset = (path, offset) if name.upper() == "LOCAL" else (_data_file(path, name), 0)
-    return Header("metaimage", data, offset, encoding, int(np.prod(sizes)) * size, sizes)
+    return Header("metaimage", data, offset, encoding, math.prod(sizes) * size, sizes)
 
 
 def _data_file(path: Path, name: str) -> Path:

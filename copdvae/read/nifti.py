@@ -2,11 +2,12 @@
 
 import gzip
 import logging
+import math
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import nibabel
 import numpy as np
@@ -15,11 +16,11 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from copdvae.errors import ReadError
-from copdvae.read.geometry import Placement, clamp, place
+from copdvae.read.geometry import DEFLATE_LIMIT, Placement, clamp, place
 from copdvae.read.volume import Volume
 
 READER = "nifti"
-HEADER_ERRORS = (ImageFileError, HeaderDataError, WrapStructError, OSError, EOFError, ValueError, zlib.error)
+HEADER_ERRORS = (ImageFileError, HeaderDataError, WrapStructError, OSError, EOFError, ValueError, KeyError, zlib.error)
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 UNITS_MM = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
 
@@ -77,38 +78,34 @@ def read_header(path: Path) -> Header:
     """Everything but the voxels, checked against the file's size before any memory is asked for."""
     try:
         with quiet():
-            image = nibabel.load(path)
+            image: Any = nibabel.load(path)
+            header, voxels = image.header, image.dataobj
+            dims, dtype, unit = [int(size) for size in header.get_data_shape()], header.get_data_dtype(), header.get_xyzt_units()[0]
+            sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
     except HEADER_ERRORS:
         raise ReadError(f"{path}: not a readable NIfTI header; is the file whole?", "damaged_file") from None
-    header = image.header  # pyright: ignore[reportAttributeAccessIssue]
-
-    dims = [int(size) for size in header.get_data_shape()]
     if len(dims) < 3 or any(size != 1 for size in dims[3:]):
         raise ReadError(f"{path}: dimensions {dims}, expected one volume with 3; cut the time point or channel out first", "not_3d")
-    dtype = header.get_data_dtype()
     if dtype.fields is not None or dtype.kind not in "iuf":
         raise ReadError(f"{path}: voxels of type {header['datatype']} (colour or complex), expected one number a voxel", "not_scalar")
-
-    sform, qform = header.get_sform(coded=True), header.get_qform(coded=True)
-    if sform[0] is None and qform[0] is None:
+    if sform is None and qform is None:
         raise ReadError(
             f"{path}: no orientation (qform and sform codes are 0), so left and right are unknown; convert it from DICOM again",
             "no_orientation",
         )
-    unit = header.get_xyzt_units()[0]
     if unit not in UNITS_MM:
         raise ReadError(f"{path}: length unit {unit}, expected mm, metre or micrometre", "bad_spacing")
     scale = np.diag([UNITS_MM[unit]] * 3 + [1.0])
-    affine = RAS_TO_LPS @ scale @ (qform[0] if sform[0] is None else sform[0])
+    affine = RAS_TO_LPS @ scale @ (qform if sform is None else sform)
     shape = (dims[2], dims[1], dims[0])
     placement = place(shape, affine, path)
 
     warnings = list(placement.warnings)
-    if sform[0] is not None and qform[0] is not None and not np.allclose(sform[0], qform[0], atol=0.1):
+    if sform is not None and qform is not None and not np.allclose(sform, qform, atol=0.1):
         warnings.append("qform and sform disagree; sform is used")
-    offset, slope, intercept = image.dataobj.offset, image.dataobj.slope, image.dataobj.inter  # pyright: ignore[reportAttributeAccessIssue]
-    needed, found = offset + int(np.prod(dims)) * dtype.itemsize, path.stat().st_size
-    if not _zipped(path) and found < needed:
+    offset, slope, intercept = voxels.offset, voxels.slope, voxels.inter
+    needed, found = offset + math.prod(dims) * dtype.itemsize, path.stat().st_size
+    if found * (DEFLATE_LIMIT if _zipped(path) else 1) < needed:
         raise ReadError(f"{path}: {found} bytes, expected {needed} from its header; the file is cut short", "truncated")
     return Header(placement, shape, dtype, offset, float(slope), float(intercept), tuple(warnings))
 
@@ -118,7 +115,7 @@ def slices(path: Path, header: Header):
     count = header.shape[1] * header.shape[2]
     try:
         with open_stream(path) as stream:
-            stream.read(header.offset)
+            stream.seek(header.offset)
             for _ in range(header.shape[0]):
                 data = stream.read(count * header.dtype.itemsize)
                 if len(data) < count * header.dtype.itemsize:

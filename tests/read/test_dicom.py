@@ -1,0 +1,451 @@
+"""DICOM series: good ones read right however they lie, broken ones are refused by name."""
+
+import logging
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from ct_writers import assert_reads_the_world, write_series
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
+    MRImageStorage,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
+
+from copdvae.errors import ReadError
+from copdvae.read import check_ct, read_ct
+
+CORONAL, SAGITTAL = [1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]
+AXIALS = [[r, 0, 0, 0, c, 0] for r in (1, -1) for c in (1, -1)] + [
+    [0, r, 0, c, 0, 0] for r in (1, -1) for c in (1, -1)
+]  # prone, feet first ...
+
+
+def setting(only: int | None = None, **values):
+    """A `change` for `write_series`: set (None: remove) header values of every slice, or of the one numbered `only`."""
+
+    def change(dataset: Dataset, number: int) -> None:
+        for keyword, value in values.items():
+            if only is None or only == number:
+                if value is None:
+                    delattr(dataset, keyword)
+                else:
+                    setattr(dataset, keyword, value)
+
+    return change
+
+
+def test_a_series_reads_in_order_of_position_whatever_its_files_are_called(tmp_path):
+    volume = read_ct(write_series(tmp_path))
+    assert_reads_the_world(volume)
+    assert (volume.hu.shape, volume.spacing, volume.reader, volume.warnings) == ((6, 5, 4), (5, 3, 2), "dicom", ())
+    np.testing.assert_allclose(volume.affine, np.diag([2, 3, 5, 1]))
+    assert check_ct(tmp_path) == {
+        "reader": "dicom",
+        "shape": [6, 5, 4],
+        "spacing_mm": [5, 3, 2],
+        "header": {"slice_thickness_mm": 2.0, "contrast": ""},
+        "warnings": [],
+    }
+
+
+@pytest.mark.parametrize("orientation", [*AXIALS, CORONAL, SAGITTAL])
+def test_every_way_to_lie_in_the_scanner_gives_the_same_frame(tmp_path, orientation):
+    row, column = np.reshape(orientation, (2, 3))
+    ends = 6 * row + 12 * column + 25 * np.cross(row, column)  # the last voxel from the first, mm
+    volume = read_ct(write_series(tmp_path, orientation=orientation, corner=-np.minimum(ends, 0)))
+    assert_reads_the_world(volume)
+    np.testing.assert_allclose(volume.affine[:3, 3], 0)
+    assert volume.hu.size == 6 * 5 * 4
+    assert any("across the body" in warning for warning in volume.warnings) == (orientation in (CORONAL, SAGITTAL))
+
+
+def test_a_patient_turned_in_the_scanner_plane_keeps_the_turn_in_the_affine(tmp_path):
+    turn = np.radians(10)
+    orientation = [np.cos(turn), np.sin(turn), 0, -np.sin(turn), np.cos(turn), 0]
+    volume = read_ct(write_series(tmp_path, orientation=orientation, corner=(2, 0, 0)))
+    assert_reads_the_world(volume, tolerance=0.51)
+    np.testing.assert_allclose(volume.affine[:3, 0], [2 * np.cos(turn), 2 * np.sin(turn), 0], atol=1e-6)
+
+
+def test_each_slice_is_rescaled_by_its_own_numbers(tmp_path):
+    """HU = slope * raw + intercept: half the raw values and twice the slope, or another zero, are the same HU."""
+
+    def change(dataset, number):
+        raw = dataset.pixel_array.astype(int)
+        if number == 1:
+            dataset.RescaleIntercept, raw = -2024, raw + 1000
+        if number == 2:
+            dataset.RescaleSlope, raw = 0.5, raw * 2
+        dataset.PixelData = raw.astype("<u2").tobytes()
+
+    assert_reads_the_world(read_ct(write_series(tmp_path, change=change)))
+
+
+def test_a_fractional_slope_is_not_rounded(tmp_path):
+    volume = read_ct(write_series(tmp_path, change=setting(RescaleSlope="0.123"), raw=lambda hu: hu * 0 + np.arange(4) * 4001))
+    np.testing.assert_allclose(volume.hu[0, 0], np.arange(4) * 4001 * 0.123 - 1024, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "corner", "tissue"),
+    [
+        (dict(PixelPaddingValue=("US", 65036), PixelRepresentation=1, RescaleIntercept=0), -500, True),  # an unsigned tag, signed pixels
+        (dict(PixelPaddingValue=("US", 0)), 0, False),
+        (dict(PixelRepresentation=1), -2048, False),  # no tag: thinner than air is padding
+        (dict(PixelPaddingValue=("US", 3000)), 3000, True),  # the tag alone can tell
+        (dict(PixelPaddingValue=("US", 2990), PixelPaddingRangeLimit=("US", 3010)), 3000, True),
+        (dict(PixelPaddingValue=("US", 63536), BitsStored=12, HighBit=11), 63536, False),  # more bits than are stored
+    ],
+    ids=["unsigned_tag", "zero", "no_tag", "bright", "range", "wide"],
+)
+def test_padding_becomes_air_and_nothing_else_does(tmp_path, values, corner, tissue):
+    def change(dataset, number):
+        for keyword, value in values.items():
+            if isinstance(value, tuple):
+                dataset.add_new(keyword, *value)
+            else:
+                setattr(dataset, keyword, value)
+
+    def raw(hu):
+        pixels = hu - values.get("RescaleIntercept", -1024)
+        pixels[0, 0] = corner
+        return pixels
+
+    volume = read_ct(write_series(tmp_path, change=change, raw=raw))
+    assert (volume.hu[:, 0, 0] == -1024).all()
+    volume.hu[:, 0, 0] = [-960, -660, -360, -60, 240, 540]
+    assert_reads_the_world(volume)
+    assert any("as tissue may be" in warning for warning in volume.warnings) == tissue
+
+
+@pytest.mark.parametrize("high", [11, 13, 15])
+@pytest.mark.parametrize("signed", [0, 1])
+def test_stored_bits_are_taken_with_their_sign_and_other_bits_dropped(tmp_path, high, signed):
+    """12 stored bits of 16, wherever they lie; the rest is an overlay of ones."""
+
+    def raw(hu):
+        words = (hu.astype(int) + (0 if signed else 1024)) & 0xFFF
+        return (words << (high - 11)) | (0xFFFF & ~(0xFFF << (high - 11)))
+
+    change = setting(BitsStored=12, HighBit=high, PixelRepresentation=signed, RescaleIntercept=0 if signed else -1024)
+    assert_reads_the_world(read_ct(write_series(tmp_path, change=change, raw=raw)))
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless])
+def test_other_transfer_syntaxes_read_the_same(tmp_path, syntax):
+    for path in write_series(tmp_path, sizes=(64, 64)).iterdir():
+        dataset = pydicom.dcmread(path)
+        if syntax == RLELossless:
+            dataset.compress(syntax, generate_instance_uid=False)
+            dataset.save_as(path)
+        else:
+            big = syntax == ExplicitVRBigEndian
+            dataset.PixelData = dataset.pixel_array.astype(">u2" if big else "<u2").tobytes()
+            dataset.file_meta.TransferSyntaxUID = syntax
+            pydicom.dcmwrite(path, dataset, implicit_vr=not big, little_endian=not big)
+    assert_reads_the_world(read_ct(tmp_path))
+
+
+def test_files_without_preamble_are_read_where_their_tags_prove_ct(tmp_path):
+    for path in write_series(tmp_path).iterdir():
+        dataset = pydicom.dcmread(path)
+        del dataset.file_meta
+        dataset.preamble = None
+        pydicom.dcmwrite(path, dataset, implicit_vr=True, little_endian=True, enforce_file_format=False)
+        assert path.read_bytes()[128:132] != b"DICM"
+    assert_reads_the_world(read_ct(tmp_path))
+
+
+def test_what_is_not_axial_ct_is_left_out_and_counted(tmp_path):
+    write_series(tmp_path / "a")
+    scout = setting(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], SOPInstanceUID="1.9")
+    write_series(tmp_path / "scout", [0], orientation=SAGITTAL, change=scout)
+    write_series(tmp_path / "capture", [0], change=setting(SOPClassUID=SecondaryCaptureImageStorage))
+    write_series(tmp_path / "mr", [0], change=setting(SOPClassUID=MRImageStorage, Modality="MR"))
+    write_series(tmp_path / "colour", [0], change=setting(SamplesPerPixel=3, BitsAllocated=8, BitsStored=8, HighBit=7))
+    (tmp_path / "README").write_text("not DICOM")
+    (tmp_path / "a" / "empty.dcm").touch()
+    (tmp_path / "a" / "almost.dcm").write_bytes(b"\x08\x00 a text that begins like DICOM")
+    volume = read_ct(tmp_path)
+    assert_reads_the_world(volume)
+    assert [int(warning.split()[0]) for warning in volume.warnings] == [7]
+
+
+def test_copies_of_slices_are_left_out_and_counted(tmp_path):
+    write_series(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "copy of a")
+    volume = read_ct(tmp_path)
+    assert_reads_the_world(volume)
+    assert volume.warnings == ("6 files are copies of another slice: left out",)
+
+
+def test_a_series_spread_over_folders_is_one(tmp_path):
+    write_series(tmp_path / "a" / "1", [0, 5, 10])
+    write_series(tmp_path / "b", [15, 20, 25], first=3)
+    assert_reads_the_world(read_ct(tmp_path))
+
+
+def test_only_regular_files_inside_the_folder_are_opened(tmp_path):
+    folder = write_series(tmp_path / "scan")
+    outside = write_series(tmp_path / "elsewhere", [30], first=6)
+    os.mkfifo(folder / "pipe")  # opening it would wait for ever
+    (folder / "loop").symlink_to(folder)
+    (folder / "out.dcm").symlink_to(next(outside.iterdir()))
+    (folder / "dangling").symlink_to(folder / "nothing")
+    assert read_ct(folder).hu.shape == (6, 5, 4)
+
+
+def test_positions_rounded_to_a_tenth_of_a_millimetre_are_even(tmp_path):
+    depths = [round(0.625 * number, 1) for number in range(60)]
+    assert len({round(step, 1) for step in np.diff(depths)}) == 2
+    assert read_ct(write_series(tmp_path, depths)).spacing[0] == pytest.approx(depths[-1] / 59)
+
+
+def test_spacing_is_measured_and_not_taken_from_the_slice_thickness(tmp_path):
+    assert read_ct(write_series(tmp_path, change=setting(SliceThickness=1, SpacingBetweenSlices=-1))).spacing == (5, 3, 2)
+
+
+def test_scanner_and_protocol_are_kept_and_no_agent_or_name(tmp_path):
+    values = dict(Manufacturer="GE\n MEDICAL\tSYSTEMS", ManufacturerModelName="M" * 64, ConvolutionKernel=["B31f", "3"], KVP=120)
+    agent = "SECRET allergy to Omnipaque"
+    found = read_ct(write_series(tmp_path, change=setting(**values, Exposure=200, ContrastBolusAgent=agent))).header
+    assert found == {
+        "manufacturer": "GE MEDICAL SYSTEMS",
+        "model": "M" * 64,
+        "kernel": "B31f 3",
+        "kvp": 120.0,
+        "slice_thickness_mm": 2.0,
+        "exposure_mas": 200.0,
+        "contrast": "yes",
+    }
+
+
+def test_lossy_compression_is_noted(tmp_path):
+    assert any("lossy" in warning for warning in read_ct(write_series(tmp_path, change=setting(LossyImageCompression="01"))).warnings)
+
+
+@pytest.mark.parametrize(
+    ("depths", "reason", "words"),
+    [
+        ([0, 10, 30, 40], "missing_slice", "slices 2 and 3 are 20.00 mm apart, others 10.00; 1 slices missing"),
+        ([0, 10, 10, 20], "duplicate_position", "0.00 mm apart, others 10.00"),
+        ([0, 0, 10, 10, 20, 20], "duplicate_position", "3 doubled slices"),
+        ([7, 7, 7], "duplicate_position", "0.00 mm apart"),
+        ([0, 1, 5, 9, 16, 20], "uneven_spacing", "slices 1 and 2 are 1.00 mm apart, others 4.00"),
+        ([0, 5, 10.5, 16, 21.5, 27], "uneven_spacing", "expected even steps"),
+        ([5], "single_slice", "only one slice"),
+        ([], "no_axial_ct", "no axial CT"),
+    ],
+)
+def test_depths_that_are_no_even_stack_are_refused(tmp_path, depths, reason, words):
+    refused(write_series(tmp_path / "P0042", depths), reason, words)
+
+
+def shift(axis: int, mm: float, only: int | None = None):
+    """Move slices along x, y or z: all, each by `mm` more than the one before, or one alone."""
+
+    def change(dataset, number):
+        position = [float(value) for value in dataset.ImagePositionPatient]
+        position[axis] += mm * (number if only is None else only == number)
+        dataset.ImagePositionPatient = position
+
+    return change
+
+
+def same_uid(dataset, number):
+    dataset.SOPInstanceUID = "1.2.3.4.5"
+
+
+def own_series(dataset, number):
+    dataset.SeriesInstanceUID = f"1.2.3.4.5.{number}"
+
+
+def other_size(dataset, number):
+    if number == 2:
+        dataset.Rows, dataset.PixelData = 4, dataset.PixelData[: 4 * 4 * 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "words"),
+    [
+        (shift(1, 1.0), "tilted_gantry", "leans 11.3 degrees"),
+        (shift(1, 0.02), "tilted_gantry", "leans 0.2 degrees"),
+        (shift(0, 3.0, only=2), "shifted_slices", "3.00 mm beside"),
+        (same_uid, "uid_reused", "share one SOPInstanceUID"),
+        (own_series, "series_per_slice", "6 slices, each in a series of its own"),
+        (other_size, "mixed_matrix", r"5x4 \(5\), 4x4 \(1\)"),
+        (setting(only=2, PixelSpacing=[3, 2.1]), "mixed_spacing", "2 to 3|are two series mixed"),
+        (setting(only=2, ImageOrientationPatient=SAGITTAL), "mixed_orientation", "point 2 ways"),
+        (setting(only=2, ImageOrientationPatient=[1, 0, 0, 0, 0.999, 0.045]), "mixed_orientation", "point 2 ways"),
+        (setting(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), "bad_orientation", "right angle"),
+        (setting(ImageOrientationPatient=[0, 0, 0, 0, 0, 0]), "bad_orientation", "unit vectors"),
+        (setting(only=2, ImagePositionPatient=None), "missing_position", "1 of 6 slices have no usable ImagePositionPatient"),
+        (setting(ImagePositionPatient=[0, 0]), "missing_position", "6 of 6"),
+        (setting(only=2, ImageOrientationPatient=None), "missing_orientation", "ImageOrientationPatient"),
+        (setting(PixelSpacing=None), "missing_spacing", "PixelSpacing"),
+        (setting(PixelSpacing=[0, 0]), "bad_spacing", "millimetres"),
+        (setting(only=2, RescaleSlope=None), "missing_rescale", "1 of 6 slices"),
+        (setting(RescaleIntercept=None), "missing_rescale", "without them no HU"),
+        (setting(only=2, RescaleSlope=0), "bad_rescale", "1 of 6 slices have a RescaleSlope of 0"),
+        (setting(RescaleSlope=-1), "bad_rescale", "expected about 1"),
+        (setting(RescaleType="Z_EFF"), "not_hu", "values are not HU"),
+        (setting(only=2, PatientID="SECRET-OTHER"), "mixed_patients", "2 patients"),
+        (setting(BitsAllocated=32, BitsStored=32, HighBit=31), "bad_bits", "32 of 32 bits"),
+        (setting(BitsStored=12, HighBit=10), "bad_bits", "12 of 16 bits"),
+        (setting(SOPClassUID=EnhancedCTImageStorage), "multi_frame", "Enhanced"),
+        (setting(NumberOfFrames=3), "multi_frame", "multi-frame"),
+    ],
+)
+def test_a_broken_series_is_refused_by_name(tmp_path, change, reason, words):
+    refused(write_series(tmp_path / "P0042", change=change), reason, words)
+
+
+def refused(folder: Path, reason: str, words: str, headers_show_it: bool = True) -> None:
+    """`read_ct` refuses the folder with this reason and these words, and `check_ct` with the same where headers can tell."""
+    for function in (read_ct, check_ct) if headers_show_it else (read_ct,):
+        with pytest.raises(ReadError, match=words) as caught:
+            function(folder)
+        assert caught.value.reason == reason
+        assert str(folder) in str(caught.value)
+        assert "SECRET" not in str(caught.value)
+        assert caught.value.__cause__ is None
+
+
+def test_values_without_rescaling_to_hu_are_refused(tmp_path):
+    refused(write_series(tmp_path, change=setting(RescaleIntercept=0)), "not_hu", "are not HU", headers_show_it=False)
+
+
+def test_a_nan_slope_is_missing_rather_than_one(tmp_path):
+    folder = write_series(tmp_path, change=setting(RescaleSlope="1.0000000000"))
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"1.0000000000", b"nan         "))
+    refused(folder, "missing_rescale", "6 of 6")
+
+
+@pytest.mark.parametrize(
+    ("keep", "reason"), [(-1, "truncated"), (-30, "truncated"), (600, "truncated"), (400, "truncated"), (150, "damaged_file")]
+)
+def test_a_file_cut_short_is_refused(tmp_path, keep, reason):
+    folder = write_series(tmp_path)
+    path = sorted(folder.iterdir())[2]
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ReadError, match=path.name) as caught:
+        read_ct(folder)
+    assert caught.value.reason == reason
+
+
+def test_a_big_slice_cut_short_shows_in_its_size_before_memory_is_asked_for(tmp_path):
+    folder = write_series(tmp_path, change=lambda dataset, number: setattr(dataset, "Rows", 60_000) or setattr(dataset, "Columns", 4_000))
+    refused(folder, "truncated", "cut short")
+
+
+def test_compressed_pixels_that_break_off_are_refused(tmp_path):
+    for path in write_series(tmp_path, sizes=(64, 64)).iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.compress(RLELossless, generate_instance_uid=False)
+        dataset.save_as(path)
+        path.write_bytes(path.read_bytes()[:-60])
+    refused(tmp_path, "bad_compression", "cannot be decoded", headers_show_it=False)
+
+
+def test_deflated_files_are_refused_unopened(tmp_path):
+    path = next(write_series(tmp_path).iterdir())
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.save_as(path)
+    refused(tmp_path, "deflated", "can unpack to any size")
+
+
+@pytest.mark.parametrize("syntax", [b"1.2.840.113619.5.2\x00\x00", b"1.2.3.4.5.6.7.8.9.0\x00"], ids=["private", "nonsense"])
+def test_pixels_of_unknown_writing_are_refused(tmp_path, syntax):
+    path = next(write_series(tmp_path).iterdir())
+    data, usual = path.read_bytes(), b"1.2.840.10008.1.2.1\x00"
+    assert data.count(usual) == 1
+    path.write_bytes(data.replace(usual, syntax))
+    refused(tmp_path, "bad_compression", "TransferSyntaxUID")
+
+
+class TestChoiceOfSeries:
+    def test_two_axial_series_are_an_error_that_says_how_to_name_one(self, tmp_path):
+        write_series(tmp_path / "a", change=setting(ConvolutionKernel="B31f"))
+        write_series(tmp_path / "b", [0, 5, 10], series="1.2.3.5", change=setting(ConvolutionKernel="B70f"))
+        refused(tmp_path, "several_series", r"2 CT series .* \(6 slices 5x4, 2.0 mm, kernel B31f\)")
+        refused(tmp_path, "several_series", r"\(3 slices 5x4, 2.0 mm, kernel B70f\)")
+
+    @pytest.mark.parametrize("by_uid", [True, False])
+    def test_a_named_series_is_read_alone(self, tmp_path, by_uid):
+        write_series(tmp_path / "a")
+        write_series(tmp_path / "b", [0, 5, 10, 15], series="1.2.3.5")
+        with pytest.raises(ReadError) as caught:
+            read_ct(tmp_path)
+        listed = {entry.split(" (")[1].split()[0]: entry.split(" (")[0].split()[-1] for entry in str(caught.value).split(";")[1:]}
+        assert "1.2.3" not in str(caught.value)
+        volume = read_ct(tmp_path, series="1.2.3.5" if by_uid else listed["4"])
+        assert_reads_the_world(volume)
+        assert len(volume.hu) == 4
+
+    def test_a_series_that_is_not_there_is_an_error(self, tmp_path):
+        with pytest.raises(ReadError, match=r"no CT series of that name; there are: [0-9a-f]{8}") as caught:
+            read_ct(write_series(tmp_path), series="1.2")
+        assert caught.value.reason == "no_such_series"
+
+    def test_reformatted_series_and_single_slices_give_way_to_the_axial_one(self, tmp_path):
+        write_series(tmp_path / "a")
+        write_series(tmp_path / "b", orientation=CORONAL, series="1.2.3.5")
+        write_series(tmp_path / "c", [0], series="1.2.3.6")
+        volume = read_ct(tmp_path)
+        assert_reads_the_world(volume)
+        assert sorted(volume.warnings) == ["1 other CT series (not axial): left out", "1 other CT series (single slices): left out"]
+
+
+def test_nothing_that_names_a_person_is_shown(tmp_path, caplog, capfd):
+    """pydicom quotes bad values in warnings, logs and exceptions."""
+    caplog.set_level(logging.DEBUG)
+    folder = write_series(tmp_path, change=setting(KVP="1234567890", Exposure="1234567890", PatientBirthDate="19500513"))
+    for path in folder.iterdir():
+        data = path.read_bytes().replace(b"1234567890", b"SECRET^JON").replace(b"19500513", b"SECRET50")
+        path.write_bytes(data)
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        volume = read_ct(folder)
+    shown_text = " ".join(str(warning.message) for warning in shown) + caplog.text + "".join(capfd.readouterr())
+    assert "SECRET" not in shown_text + repr(volume.header) + repr(volume.warnings)
+    assert not shown
+    assert "kvp" not in volume.header
+
+
+@pytest.mark.data
+def test_the_same_scan_as_dicom_and_as_nrrd_has_the_same_voxels(real_data):
+    dicom, nrrd = read_ct(real_data / "ct/cip/ct-64Dicom"), read_ct(real_data / "ct/cip/ct-64.nrrd")
+    np.testing.assert_array_equal(dicom.hu, nrrd.hu)
+    np.testing.assert_allclose(dicom.affine, nrrd.affine, atol=1e-3)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("phase", ["inhale_phase20_dicom", "exhale_phase60_dicom"])
+def test_a_real_series_has_the_spacing_of_its_positions_and_the_voxels_of_simpleitk(real_data, phase):
+    folder = real_data / "ct/opentps_4dct" / phase
+    volume = read_ct(folder)
+    assert volume.spacing == (6, 5, 5)  # SliceThickness says 2
+    series = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)), sitk.sitkFloat32)
+    np.testing.assert_array_equal(volume.hu, np.maximum(sitk.GetArrayViewFromImage(series), -1024))
+    np.testing.assert_allclose(volume.affine[:3, 3], series.GetOrigin())
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("folder", "reason"), [("dcm_qa_ct/GE", "tilted_gantry"), ("dcm_qa_ct/Philips_S4010", "no_axial_ct"), ("pydicom_data", "multi_frame")]
+)
+def test_broken_real_series_are_refused(real_data, folder, reason):
+    refused(real_data / "ct" / folder, reason, folder)
