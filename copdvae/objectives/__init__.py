@@ -5,12 +5,13 @@ from typing import Annotated
 from pydantic import Field
 
 from copdvae.objectives.base import Batch, Losses, MethodConfig, Objective, Pairs
+from copdvae.objectives.beta_vae import BetaVAEConfig
 from copdvae.objectives.pairwise import PairwiseConfig
 from copdvae.objectives.supervised import SupervisedConfig
 from copdvae.objectives.vae import VAEConfig
 
 Method = Annotated[
-    VAEConfig | PairwiseConfig | SupervisedConfig,
+    VAEConfig | BetaVAEConfig | PairwiseConfig | SupervisedConfig,
     Field(discriminator="method"),
 ]
 
