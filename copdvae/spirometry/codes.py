@@ -81,7 +81,7 @@ def read_codes(name: str, text: pd.Series, codes: Mapping[str, str] | None, copd
     bad = name in ("sex", "gold")
     reason = f"unknown_{name.removesuffix('_status')}"
     findings = [
-        Finding(row, reason, f"{text.name}: {raw!r} is not understood; give its meaning in `codes: {{{name}: ...}}`", bad)
+        Finding(row, reason, f"{text.name}: {raw!r} is not understood; give its meaning in `codes: {{{name}: ...}}`", bad, name)
         for row, raw in text[unknown].items()
     ]
     used = {raw: known[raw] for raw in sorted(set(plain)) if raw in known and raw != known[raw].lower()}

@@ -66,6 +66,7 @@ class Finding:
     reason: str  # stable code
     detail: str
     bad: bool = True  # the row cannot be used; otherwise worth a look
+    name: str = ""  # of the quantity or words that it is about
 
 
 class Column(NamedTuple):
@@ -90,9 +91,8 @@ def read_quantity(name: str, text: pd.Series, unit: str | None = None, missing: 
     numbers, remark = read_numbers(text)
     remarks += [remark] if remark else []
     wrong = (text != "").to_numpy() & np.isnan(numbers)
-    findings += [
-        Finding(row, "not_a_number", f"{text.name}: {text[row]!r} is not a number", quantity.core) for row in text.index[wrong].tolist()
-    ]
+    for row, found in text[wrong].items():
+        findings.append(Finding(row, "not_a_number", f"{text.name}: {found!r} is not a number", quantity.core, name))
 
     coded = np.isin(numbers, MISSING_NUMBERS)
     unit = unit or judge_unit(name, str(text.name), numbers[~np.isnan(numbers) & ~coded])
@@ -118,18 +118,16 @@ def read_quantity(name: str, text: pd.Series, unit: str | None = None, missing: 
             f"bring {name} to one unit",
             "mixed_units",
         )
-    for row, value, other in zip(text.index[impossible].tolist(), text[impossible], elsewhere[impossible], strict=True):
+    for (row, found), other in zip(text[impossible].items(), elsewhere[impossible], strict=True):
         reason = "mixed_units" if other else f"{stem(name)}_out_of_range"
         wanted = f"the column is in {unit}" if other else f"possible is {span(quantity, unit)}"
-        findings.append(Finding(row, reason, f"{text.name}: {value} found, {wanted}", quantity.core))
+        findings.append(Finding(row, reason, f"{text.name}: {found} found, {wanted}", quantity.core, name))
     values[impossible] = np.nan
     if quantity.usual:
         odd = ~np.isnan(values) & ~within(values, quantity.usual)
-        low, high = quantity.usual
-        findings += [
-            Finding(row, f"{stem(name)}_unusual", f"{text.name}: {value} found, usual is {low:g} to {high:g} {first(quantity)}", bad=False)
-            for row, value in zip(text.index[odd].tolist(), text[odd], strict=True)
-        ]
+        usual = "usual is {:g} to {:g} {}".format(*quantity.usual, first(quantity))
+        for row, found in text[odd].items():
+            findings.append(Finding(row, f"{stem(name)}_unusual", f"{text.name}: {found} found, {usual}", False, name))
     if quantity.units is PERCENT_OF_LUNG and unit == "percent" and known >= 10 and np.nanmax(values) <= 1:
         remarks.append(f"no value above 1: if these are fractions, say `units: {{{name}: fraction}}`")
     return Column(pd.Series(values, index=text.index), findings, "; ".join([f"{name} from column {text.name!r} in {unit}", *remarks]))

@@ -48,19 +48,21 @@ def grade_table(table: pd.DataFrame, config: TableConfig, pre_bronchodilator: bo
         )
     measures = read_measures(table, {name: column for name, column in columns.items() if name in USED}, config)
     values = measures.values
-    bad = bad_rows(measures.findings)
-    for name, names in {"fev1": ("fev1_l",), "fvc": ("fvc_l",), "both": ("fev1_l", "fvc_l")}.items():
-        values.loc[values.index.isin(bad[name]), [*names, "fev1_fvc"]] = np.nan
+    bad = {(finding.row, finding.name): finding.reason for finding in measures.findings if finding.bad}
+    both = {row for (row, _), reason in bad.items() if reason in ("fev1_above_fvc", "ratio_disagrees")}
+    either = both | {row for row, name in bad if name in ("fev1_l", "fvc_l", "fev1_fvc")}
+    values.loc[values.index.isin(both), ["fev1_l", "fvc_l"]] = np.nan
+    values.loc[values.index.isin(either), "fev1_fvc"] = np.nan
     found, notes = predict_measures(values, config)
-    found["reason"] = own_reasons(found["reason"], bad)
+    for name in ("sex", "age", "height_cm"):  # what was there and could not be used is not missing
+        rows = {row: reason for (row, about), reason in bad.items() if about == name}
+        found["reason"] = found["reason"].mask(found.index.isin(rows), found.index.map(rows))
 
     graded = found.drop(columns=["reference", "reference_group", "group_from", "reason"])
     if pre_bronchodilator or is_pre(columns):
         values["bronchodilator"] = "pre"
-    age = values["age"]
-    graded["gold"] = pd.Series(gold_stage(values["fev1_fvc"], found["fev1_pp"], values["never_smoked"], age), index=table.index).astype(
-        "Int64"
-    )
+    age, stage = values["age"], gold_stage(values["fev1_fvc"], found["fev1_pp"], values["never_smoked"], values["age"])
+    graded["gold"] = pd.Series(stage, index=table.index).astype("Int64")
     graded["gold_basis"] = np.where(graded["gold"].isna(), "", values["bronchodilator"].map(BASIS))
     graded["gold_reason"] = gold_reason(values["fev1_fvc"], found["fev1_pp"], age)
     grades = disagreeing_grades(values.assign(fev1_pp=found["fev1_pp"]))
@@ -76,23 +78,6 @@ def grade_table(table: pd.DataFrame, config: TableConfig, pre_bronchodilator: bo
             notes.append(f"the table's own column {column!r} is now {renamed[column]!r}")
     whole = pd.concat([table.rename(columns=renamed), graded], axis=1)
     return GradedTable(whole, [*table.attrs.get("notes", []), *measures.notes, *notes], summarise(graded, findings))
-
-
-def bad_rows(findings: list[Finding]) -> dict[str, set[int]]:
-    """Rows whose FEV1, FVC, both or neither can be used, and who has an unknown sex, from their findings."""
-    rows: dict[str, set[int]] = defaultdict(set)
-    for finding in findings:
-        if finding.reason in ("fev1_above_fvc", "ratio_disagrees"):
-            rows["both"].add(finding.row)
-        rows[finding.reason].add(finding.row)
-    return rows
-
-
-def own_reasons(reason: pd.Series, bad: dict[str, set[int]]) -> pd.Series:
-    """The equations know a missing sex; the table knows one that it could not understand. Same for age and height."""
-    for missing, why in {"no_sex": "unknown_sex", "no_age": "age_out_of_range", "no_height": "height_out_of_range"}.items():
-        reason = reason.mask((reason == missing) & reason.index.isin(bad[why]), why)
-    return reason
 
 
 def is_pre(columns: dict[str, str]) -> bool:
@@ -117,11 +102,11 @@ def summarise(graded: pd.DataFrame, findings: list[Finding]) -> list[str]:
     for column, title in (("reason", "not predicted"), ("gold_reason", "no GOLD stage")):
         counts = Counter(reason for reason in graded[column].tolist() if reason)
         lines += [f"{title}, {reason}: {count} rows" for reason, count in counts.most_common()]
-    rows: dict[str, list[int]] = defaultdict(list)
+    rows: dict[str, dict[int, None]] = defaultdict(dict)
     for finding in findings:
-        if finding.row not in rows[finding.reason]:
-            rows[finding.reason].append(finding.row)
-    for reason, numbers in rows.items():
+        rows[finding.reason].setdefault(finding.row)
+    for reason, flagged in rows.items():
+        numbers = sorted(flagged)
         more = " ..." if len(numbers) > LISTED_ROWS else ""
         lines.append(f"flagged {reason}: {len(numbers)} rows ({', '.join(map(str, numbers[:LISTED_ROWS]))}{more})")
     return lines
@@ -144,7 +129,9 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
     """Text that a spreadsheet would run gets a quote in front: what starts like a formula and is no number."""
     safe = table.rename(columns={column: escape(str(column)) for column in table.columns})
-    for column in safe.columns[[kind == object for kind in safe.dtypes]]:  # noqa: E721
+    for column in safe.columns:
+        if pd.api.types.is_numeric_dtype(safe[column]):
+            continue
         words = {word: escape(word) for word in safe[column].unique() if isinstance(word, str) and word.startswith(FORMULA_STARTS)}
         if any(word != escaped for word, escaped in words.items()):
             safe[column] = safe[column].replace(words)

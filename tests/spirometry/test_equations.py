@@ -29,7 +29,7 @@ KNOWN = [
 ]
 
 
-@pytest.mark.parametrize("reference, place", [("gli2012", 5), ("gli-global", 6)])
+@pytest.mark.parametrize(("reference", "place"), [("gli2012", 5), ("gli-global", 6)])
 @pytest.mark.parametrize("case", KNOWN, ids=lambda case: f"{case[0]}{case[1]}-{case[3]}")
 def test_predictions_are_the_known_answers_to_the_digits_given(case, reference, place):
     sex, age, height, measure, observed = case[:5]
@@ -86,7 +86,7 @@ HANKINSON = {
 }
 
 
-@pytest.mark.parametrize("race, sex", HANKINSON)
+@pytest.mark.parametrize(("race", "sex"), HANKINSON)
 @pytest.mark.parametrize("age", [8, 13.4, 17, 17.9, 18, 19, 19.9, 20, 44.4, 80])
 def test_nhanes3_is_the_published_polynomial_with_young_men_under_20_and_women_under_18(race, sex, age):
     young, adult, squares, (ratio, ratio_limit, slope) = HANKINSON[race, sex]
@@ -150,7 +150,7 @@ def test_a_bad_row_gets_its_reason_and_leaves_the_others_alone():
 
 
 @pytest.mark.parametrize(
-    "sex, race, age, height, reason",
+    ("sex", "race", "age", "height", "reason"),
     [
         ("M", "white", 40, 157.9, "height_out_of_range"),
         ("M", "white", 40, 158, ""),
@@ -197,5 +197,5 @@ def test_values_that_were_not_measured_have_no_z_and_an_empty_table_no_rows():
 
 
 def test_an_unknown_reference_is_refused_by_name():
-    with pytest.raises(ConfigError, match="'ecsc' is unknown; .*gli2012, gli-global, nhanes3"):
+    with pytest.raises(ConfigError, match=r"'ecsc' is unknown; .*gli2012, gli-global, nhanes3"):
         predict(people(), "ecsc")

@@ -26,7 +26,7 @@ def test_the_nine_public_copdgene_rows_are_graded_as_published():
 
 
 @pytest.mark.parametrize(
-    "ratio, percent, stage",
+    ("ratio", "percent", "stage"),
     [
         (0.70, 80, 0),
         (0.70, 79.999, -1),
