@@ -11,6 +11,7 @@ With w much larger than the spacing h this is the mean of all voxels inside (not
 mean); with w smaller it is linear interpolation. Half a voxel beyond the outermost centres the CT goes on unchanged, then it ends.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,27 +39,50 @@ def to_grid(hu: np.ndarray, labels: np.ndarray, spacing: tuple[float, float, flo
     A voxel of `lung` has the label that fills most of it. Beside the result this needs memory for a few slices only.
     """
     box = cube_around(labels, spacing, size)
-    axes = [axis_weights(n, h, start, box["side_mm"], size) for n, h, start in zip(hu.shape, spacing, box["origin_mm"], strict=True)]
-    (deep, z), (high, y), (wide, x) = axes  # (first, last) voxel used along each axis, and the (size, used) weights
+    return GridScan(average_hu(hu, spacing, box, size), most_frequent(labels, spacing, box, size), box)
 
-    image = np.empty((size, size, size), np.int16)
-    lung = np.zeros((size, size, size), np.uint8)
-    seen = z.sum(axis=1)[:, None, None] * y.sum(axis=1)[:, None] * x.sum(axis=1)  # share of each voxel that lies inside the CT
-    for i in range(size):
-        used = np.flatnonzero(z[i])
-        if not len(used):
-            image[i] = AIR_HU
-            continue
-        weights = z[i, used[0] : used[-1] + 1]
-        slab = (slice(deep + used[0], deep + used[-1] + 1), slice(high, high + y.shape[1]), slice(wide, wide + x.shape[1]))
-        mean = y @ np.tensordot(weights, hu[slab], 1) @ x.T + AIR_HU * (1 - seen[i])
+
+def average_hu(hu: np.ndarray, spacing: tuple[float, float, float], box: dict, size: int) -> np.ndarray:
+    axes = [axis_weights(n, gap, start, box["side_mm"], size) for n, gap, start in zip(hu.shape, spacing, box["origin_mm"], strict=True)]
+    z, y, x = (weights for _, weights in axes)
+    image = np.full((size, size, size), LOWEST_HU, np.int16)
+    inside = y.sum(axis=1)[:, None] * x.sum(axis=1)  # share of each voxel that lies inside the CT; the rest is air
+    for i, weights, slab in slabs(hu, axes):
+        mean = y @ np.einsum("z,zyx->yx", weights, slab) @ x.T + AIR_HU * (1 - z[i].sum() * inside)
         image[i] = np.rint(mean).clip(LOWEST_HU, HIGHEST_HU)
+    return image
 
-        here = labels[slab]
-        if here.any():
-            shares = [y @ np.tensordot(weights, (here == label).astype(np.float32), 1) @ x.T for label in (*LUNG_LABELS, AIRWAY_LABEL)]
-            lung[i] = np.argmax(np.stack([1 - np.sum(shares, axis=0), *shares]), axis=0)
-    return GridScan(image, lung, box)
+
+def most_frequent(labels: np.ndarray, spacing: tuple[float, float, float], box: dict, size: int) -> np.ndarray:
+    """Which label fills most of a voxel: two samples a side, each spread to its neighbours, show it nearly as well as all, and sooner."""
+    steps = [max(1, round(box["voxel_mm"] / gap / 2)) for gap in spacing]
+    samples = labels[tuple(slice(None, None, step) for step in steps)]
+    axes = [  # each sample stands for a cell of `step` voxels around its own
+        axis_weights(n, step * gap, start + (step - 1) / 2 * gap, box["side_mm"], size)
+        for n, step, gap, start in zip(samples.shape, steps, spacing, box["origin_mm"], strict=True)
+    ]
+    y, x = axes[1][1], axes[2][1]
+    lung = np.zeros((size, size, size), np.uint8)
+    for i, weights, slab in slabs(samples, axes):
+        shares = {0: np.ones((size, size), np.float32)}
+        for label in (*LUNG_LABELS, AIRWAY_LABEL):
+            here = slab == label
+            if here.any():
+                shares[label] = y @ np.einsum("z,zyx->yx", weights, here.astype(np.float32)) @ x.T
+                shares[0] -= shares[label]
+        lung[i] = np.array(list(shares), np.uint8)[np.argmax(np.stack(list(shares.values())), axis=0)]
+    return lung
+
+
+def slabs(volume: np.ndarray, axes: list[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """For each output slice that meets the volume: its number, the weights (n,) of the n slices it is made of, and these (n, y, x)."""
+    (deep, z), *plane = axes
+    high, wide = (slice(first, first + weights.shape[1]) for first, weights in plane)
+    for i, weights in enumerate(z):
+        used = np.flatnonzero(weights)
+        if len(used):
+            first, end = used[0], used[-1] + 1
+            yield i, weights[first:end], volume[deep + first : deep + end, high, wide]
 
 
 def cube_around(labels: np.ndarray, spacing: tuple[float, float, float], size: int) -> dict:
