@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -39,25 +39,38 @@ def describe_mistake(mistake: Any, model: type[BaseModel]) -> str:
     where = ".".join(str(part) for part in mistake["loc"])
     if mistake["type"] != "extra_forbidden":
         return f"{where}: {mistake['msg']}, found {mistake['input']!r}"
-    near = difflib.get_close_matches(str(mistake["loc"][-1]), known_keys(model), n=1)
+    *place, key = mistake["loc"]
+    here = [name for found in models_at(model, place) for name in found.model_fields]
+    near = difflib.get_close_matches(str(key), here, n=1)
+    if not near:  # a key that belongs elsewhere
+        elsewhere = {path.rpartition(".")[2]: path for path in reversed(paths_below(model))}
+        near = [elsewhere[name] for name in difflib.get_close_matches(str(key), elsewhere, n=1)]
     return f"{where}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
-def known_keys(model: type[BaseModel]) -> list[str]:
-    """Every key of `model` and of the models nested in it, the unions' members included."""
-    keys: list[str] = []
-    todo: list[Any] = [model]
-    seen: set[int] = set()
-    while todo:
-        kind = todo.pop()
-        if id(kind) in seen:
-            continue
-        seen.add(id(kind))
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            keys += kind.model_fields
-            todo += [field.annotation for field in kind.model_fields.values()]
-        todo += getattr(kind, "__args__", ())
-    return keys
+def models_at(model: type[BaseModel], place: list[int | str]) -> list[type[BaseModel]]:
+    """The models that a path of keys, list positions and unions' tags leads to."""
+    here = [model]
+    for part in place:
+        tagged = [kind for kind in here if any(field.default == part for field in kind.model_fields.values())]
+        inner = [found for kind in here if part in kind.model_fields for found in models_in(kind.model_fields[str(part)].annotation)]
+        here = inner or tagged or here
+    return here
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a field may hold, by itself, in a tuple or in a union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for inner in get_args(annotation) for found in models_in(inner)]
+
+
+def paths_below(model: type[BaseModel]) -> list[str]:
+    """Every key of `model` and of the models nested in it, as dotted paths."""
+    nested = [
+        f"{name}.{path}" for name, field in model.model_fields.items() for kind in models_in(field.annotation) for path in paths_below(kind)
+    ]
+    return [*model.model_fields, *nested]
 
 
 def read_yaml(path: Path) -> Any:
