@@ -6,11 +6,13 @@ pairs in which either is missing: `complete` says how many are left.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.neighbors import KDTree
 
+Score = Any  # a float of (n,), an array of (...,) of (..., n)
 GOLD_SIX = (-1, 0, 1, 2, 3, 4)  # PRISm and GOLD 0 to 4; never-smoked normals (-2) are left out
 GOLD_STAGES = (0, 1, 2, 3, 4)  # the ordered ones: PRISm has no place between them
 
@@ -68,7 +70,7 @@ def complete(*arrays: ArrayLike) -> tuple[np.ndarray, ...]:
     return tuple(a[keep] for a in floats)
 
 
-def r2(truth: ArrayLike, predicted: ArrayLike) -> np.ndarray | float:
+def r2(truth: ArrayLike, predicted: ArrayLike) -> Score:
     """`1 - SSE / SST` about the mean of the truth that is scored; NaN where that truth does not vary."""
     truth, predicted, weight = pairs(truth, predicted)
     n = weight.sum(axis=-1, keepdims=True)
@@ -78,14 +80,14 @@ def r2(truth: ArrayLike, predicted: ArrayLike) -> np.ndarray | float:
         return np.where(total > 0, 1 - (weight * (truth - predicted) ** 2).sum(axis=-1) / total, np.nan)[()]
 
 
-def mae(truth: ArrayLike, predicted: ArrayLike) -> np.ndarray | float:
+def mae(truth: ArrayLike, predicted: ArrayLike) -> Score:
     """Mean absolute error, in the target's unit."""
     truth, predicted, weight = pairs(truth, predicted)
     with np.errstate(invalid="ignore"):
         return ((weight * np.abs(truth - predicted)).sum(axis=-1) / weight.sum(axis=-1))[()]
 
 
-def kappa(truth: ArrayLike, predicted: ArrayLike, categories: Sequence[float] = GOLD_SIX) -> np.ndarray | float:
+def kappa(truth: ArrayLike, predicted: ArrayLike, categories: Sequence[float] = GOLD_SIX) -> Score:
     """Cohen's kappa, unweighted, over `categories`; subjects whose truth is none of them are left out.
 
     A prediction outside them is a wrong one. NaN where chance alone would always agree (one category on both sides).
@@ -100,7 +102,7 @@ def kappa(truth: ArrayLike, predicted: ArrayLike, categories: Sequence[float] = 
         return np.where(expected < 1, (observed - expected) / (1 - expected), np.nan)[()]
 
 
-def quadratic_kappa(truth: ArrayLike, predicted: ArrayLike, categories: Sequence[float] = GOLD_STAGES) -> np.ndarray | float:
+def quadratic_kappa(truth: ArrayLike, predicted: ArrayLike, categories: Sequence[float] = GOLD_STAGES) -> Score:
     """Cohen's kappa with squared-distance weights over ordered stages; subjects whose truth is none of them are left out.
 
     Predictions must be stages too: vote with `knn_classification(..., categories=GOLD_STAGES)`.
@@ -119,7 +121,7 @@ def quadratic_kappa(truth: ArrayLike, predicted: ArrayLike, categories: Sequence
         return np.where(by_chance > 1e-12, 1 - observed / by_chance, np.nan)[()]
 
 
-def within_one(truth: ArrayLike, predicted: ArrayLike, categories: Sequence[float] = GOLD_STAGES) -> np.ndarray | float:
+def within_one(truth: ArrayLike, predicted: ArrayLike, categories: Sequence[float] = GOLD_STAGES) -> Score:
     """Share of subjects of an ordered stage predicted at most one stage off (a prediction outside the stages is off)."""
     truth, predicted, weight = pairs(truth, predicted)
     weight = weight & np.isin(truth, categories)

@@ -1,0 +1,381 @@
+"""The page's interactive figures, as Plotly's JSON, and its pictures, as PNG in the page itself."""
+
+import base64
+import html
+import io
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from matplotlib import colormaps
+from matplotlib.image import imsave
+from plotly.subplots import make_subplots
+from scipy.stats import spearmanr
+
+from copdvae.metrics.mig import cut_at_deciles, rank_latents
+from copdvae.report.files import Column, Frame, Run, Study
+from copdvae.report.tables import (
+    agreement,
+    interval,
+    label_of,
+    method_name,
+    metric_name,
+    number,
+    ordered,
+    target_name,
+    targets_of,
+)
+from copdvae.report.words import GOLD, GOLD_COLOURS, KIND_COLOURS, MEASURES, TARGETS
+
+INK, MUTED, LINE, ACCENT, ALARM = "#1c2430", "#5b6675", "#dfe4ea", "#0b6e8a", "#b23a48"
+FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
+HOVER = {"bgcolor": "white", "bordercolor": LINE, "font": {"family": FONT, "size": 12, "color": INK}}
+PALETTE = ("#0b6e8a", "#e08e3c", "#7c6a9c", "#5a9367", "#c0504d", "#4f6d9c", "#b5a642", "#8b95a1")
+MAX_POINTS = 400  # of a training curve
+HIDDEN_TERMS = ("grad_", "kl_u_", "kl_v_")
+
+
+def styled(figure: go.Figure, height: int) -> dict[str, Any]:
+    """The figure as plain JSON-able data in the page's style."""
+    figure.update_layout(
+        template="none", height=height, hoverlabel=HOVER, font={"family": FONT, "size": 13, "color": INK}, paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+    )  # fmt: skip
+    figure.update_xaxes(showline=True, linecolor=LINE, gridcolor=LINE, zeroline=False, ticks="outside", tickcolor=LINE, automargin=True)
+    figure.update_yaxes(showline=False, gridcolor=LINE, zeroline=False, automargin=True)
+    figure.update_annotations(font={"family": FONT, "size": 13, "color": INK})
+    figure.update_layout(modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#aab3bd", "activecolor": ACCENT})
+    return figure.to_plotly_json()
+
+
+def markup(text: str) -> str:
+    """A text from a file for Plotly, which reads its labels as markup."""
+    return html.escape(text, quote=False)
+
+
+def plain(value: Any) -> Any:
+    """Arrays as lists of short numbers, NaN as None: what JSON in a page can hold."""
+    if isinstance(value, dict):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, np.ndarray | pd.Series):
+        return [plain(entry) for entry in value.tolist()]
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.5g}") if np.isfinite(value) else None
+    return value
+
+
+def score_figure(study: Study, table: Frame) -> dict[str, Any] | None:
+    """Dots and intervals of `first_scores`: a panel a target, a line a method; ceilings as dashed lines, seeds as small dots."""
+    table = table[table["value"].notna()]
+    if not len(table):
+        return None
+    targets = targets_of(table)
+    methods = [method for method in study.methods() if method in set(table["method"])]
+    names = [markup(method_name(method)) for method in methods]
+    figure: Any = make_subplots(
+        1, len(targets), shared_yaxes=True, horizontal_spacing=0.025, subplot_titles=[markup(target_name(t)) for t in targets]
+    )
+    for column, target in enumerate(targets, start=1):
+        part = table[table["target"] == target].set_index("method")
+        for method, name in zip(methods, names, strict=True):
+            if method not in part.index:
+                continue
+            row, colour = part.loc[method], KIND_COLOURS[study.kind(method)]
+            identity = row["note"] == "identity"
+            figure.add_scatter(
+                x=row["seeds"] if len(row["seeds"]) > 1 else [], y=[name] * len(row["seeds"]), mode="markers", hoverinfo="skip",
+                marker={"size": 5, "color": colour, "opacity": 0.4}, row=1, col=column,
+            )  # fmt: skip
+            figure.add_scatter(
+                x=[row["value"]], y=[name], mode="markers", row=1, col=column,
+                marker={"size": 10, "color": "white" if identity else colour, "line": {"color": colour, "width": 2}},
+                error_x={
+                    "type": "data", "symmetric": False, "array": [row["high"] - row["value"]], "arrayminus": [row["value"] - row["low"]],
+                    "color": colour, "thickness": 2, "width": 0,
+                },
+                hovertemplate=f"<b>{name}</b><br>{markup(metric_name(row['metric']))} {number(row['value'])} "
+                f"({interval(row['low'], row['high'])}){'<br>predicts itself' if identity else ''}<extra></extra>",
+            )  # fmt: skip
+        figure.add_vline(x=0, line={"color": MUTED, "width": 1}, row=1, col=column)
+        ceiling = part["ceiling"].max()
+        if np.isfinite(ceiling):
+            figure.add_vline(x=float(ceiling), line={"color": ALARM, "width": 1.5, "dash": "dash"}, row=1, col=column)
+            label = {
+                "text": "ceiling",
+                "font": {"size": 11, "color": ALARM},
+                "showarrow": False,
+                "yref": "y domain",
+                "y": 0,
+                "yanchor": "top",
+            }
+            figure.add_annotation(x=float(ceiling), xanchor="right", xshift=-3, yshift=14, row=1, col=column, **label)
+        figure.update_xaxes(
+            title={"text": markup(metric_name(str(part["metric"].iloc[0]))), "font": {"color": MUTED, "size": 12}}, row=1, col=column
+        )
+        figure.update_xaxes(range=score_range(part), row=1, col=column)
+    figure.update_yaxes(categoryorder="array", categoryarray=names[::-1], range=[-0.6, len(names) - 0.4])
+    figure.update_layout(showlegend=False, margin={"l": 10, "r": 10, "t": 36, "b": 50})
+    return styled(figure, 110 + 38 * len(names))
+
+
+def score_range(part: Frame) -> list[float]:
+    """From a little below 0 (a hopeless baseline may leave the picture) to a little above the highest interval or ceiling."""
+    known = part[part["note"] != "identity"]
+    high = np.nanmax([*known["high"], *known["value"], *known["ceiling"], 0.1])
+    low = np.nanmin([*known["low"], *known["value"], 0])
+    return [max(float(low), -0.4) - 0.05, min(float(high), 1.0) + 0.05]
+
+
+def difference_figure(study: Study, main: str) -> dict[str, Any] | None:
+    """The method `main` less each other one, a panel a target."""
+    if study.differences is None or not len(study.differences):
+        return None
+    table = study.differences.dropna(subset=["value"])
+    if not len(table):
+        return None
+    main = main if main in set(table["method"]) else str(table["method"].iloc[0])
+    table = table[table["method"] == main]
+    targets = targets_of(table)
+    others = [method for method in study.methods() if method in set(table["other"])]
+    names = [markup(method_name(method)) for method in others]
+    figure: Any = make_subplots(
+        1, len(targets), shared_yaxes=True, horizontal_spacing=0.025, subplot_titles=[markup(target_name(t)) for t in targets]
+    )
+    for column, target in enumerate(targets, start=1):
+        part = table[table["target"] == target].set_index("other")
+        for other, name in zip(others, names, strict=True):
+            if other not in part.index:
+                continue
+            row = part.loc[other]
+            colour = ACCENT if row["low"] > 0 else ALARM if row["high"] < 0 else MUTED
+            figure.add_scatter(
+                x=[row["value"]], y=[name], mode="markers", marker={"size": 10, "color": colour}, row=1, col=column,
+                error_x={
+                    "type": "data", "symmetric": False, "array": [row["high"] - row["value"]], "arrayminus": [row["value"] - row["low"]],
+                    "color": colour, "thickness": 2, "width": 0,
+                },
+                hovertemplate=f"{markup(method_name(main))} less <b>{name}</b><br>{number(row['value'])} "
+                f"({interval(row['low'], row['high'])})<extra></extra>",
+            )  # fmt: skip
+        figure.add_vline(x=0, line={"color": INK, "width": 1}, row=1, col=column)
+        metric = markup(metric_name(str(part["metric"].iloc[0])))
+        figure.update_xaxes(title={"text": f"difference in {metric}", "font": {"color": MUTED, "size": 12}}, row=1, col=column)
+    figure.update_yaxes(categoryorder="array", categoryarray=names[::-1], range=[-0.6, len(names) - 0.4])
+    figure.update_layout(showlegend=False, margin={"l": 10, "r": 10, "t": 36, "b": 50})
+    return styled(figure, 110 + 38 * len(names)) | {"main": method_name(main)}
+
+
+def main_method(table: Frame) -> str:
+    """The representation with the highest mean of `first_scores` over the targets."""
+    learnt = table[table["kind"].isin(["u", "ranked"])]
+    means = learnt.groupby("method")["value"].mean().dropna()
+    return str(means.idxmax()) if len(means) else ""
+
+
+def agreement_figure(points: Frame, target: str) -> dict[str, Any]:
+    """Left: truth against prediction. Right: Bland and Altman's plot."""
+    facts, name = agreement(points), markup(target_name(target))
+    figure: Any = make_subplots(
+        1, 2, horizontal_spacing=0.11, subplot_titles=["Predicted and measured", "Difference against average (Bland–Altman)"]
+    )
+    dots = {"size": 6, "color": ACCENT, "opacity": 0.5}
+    ends = [float(points[["truth", "predicted"]].min().min()), float(points[["truth", "predicted"]].max().max())]
+    figure.add_scatter(x=ends, y=ends, mode="lines", line={"color": MUTED, "width": 1, "dash": "dot"}, hoverinfo="skip", row=1, col=1)
+    if np.isfinite(facts["slope"]):
+        x = np.array([points["predicted"].min(), points["predicted"].max()])
+        line = {"color": ALARM, "width": 2}
+        figure.add_scatter(x=x, y=facts["intercept"] + facts["slope"] * x, mode="lines", line=line, hoverinfo="skip", row=1, col=1)
+    hover = "predicted %{x:.1f}, measured %{y:.1f}<extra></extra>"
+    figure.add_scatter(x=points["predicted"], y=points["truth"], mode="markers", marker=dots, hovertemplate=hover, row=1, col=1)
+    middle, gap = (points["truth"] + points["predicted"]) / 2, points["predicted"] - points["truth"]
+    hover = "average %{x:.1f}, predicted less measured %{y:.1f}<extra></extra>"
+    figure.add_scatter(x=middle, y=gap, mode="markers", marker=dots, hovertemplate=hover, row=1, col=2)
+    for key, dash in (("bias", "solid"), ("low", "dash"), ("high", "dash")):
+        figure.add_hline(
+            y=facts[key], line={"color": ALARM, "width": 1.5, "dash": dash}, annotation_text=number(facts[key], 1),
+            annotation_position="top right", row=1, col=2,
+        )  # fmt: skip
+    for column, (x, y) in enumerate(
+        [(f"Predicted {name}", f"Measured {name}"), (f"Average of both, {name}", "Predicted less measured")], start=1
+    ):
+        figure.update_xaxes(title={"text": x, "font": {"color": MUTED, "size": 12}}, row=1, col=column)
+        figure.update_yaxes(title={"text": y, "font": {"color": MUTED, "size": 12}}, row=1, col=column)
+    figure.update_layout(showlegend=False, margin={"l": 60, "r": 20, "t": 36, "b": 50})
+    return styled(figure, 420)
+
+
+def training_figure(runs: list[Run]) -> dict[str, Any] | None:
+    """A panel a loss term: training thin, validation bold, a colour a seed."""
+    logs = [(run, run.log) for run in runs if run.log is not None and len(run.log) > 1]
+    terms: list[str] = []
+    for _, log in logs:
+        for column in log.columns:
+            term = column.removeprefix("validation_")
+            if term not in (*terms, "step", "split") and not term.startswith(HIDDEN_TERMS) and log[column].notna().sum() > 1:
+                terms.append(term)
+    if not terms:
+        return None
+    columns = min(3, len(terms))
+    lines = -(-len(terms) // columns)
+    figure: Any = make_subplots(
+        lines, columns, horizontal_spacing=0.07, vertical_spacing=0.34 / (lines + 1), subplot_titles=[markup(term) for term in terms]
+    )
+    for number_of, (run, log) in enumerate(logs):
+        colour = PALETTE[number_of % len(PALETTE)]
+        for place, term in enumerate(terms):
+            row, column = place // columns + 1, place % columns + 1
+            for prefix, width, opacity, word in (("", 1, 0.55, "training"), ("validation_", 2.5, 1, "validation")):
+                if f"{prefix}{term}" not in log:
+                    continue
+                curve = thinned(log[["step", f"{prefix}{term}"]].dropna())
+                hover = f"seed {markup(run.seed)}, {word}<br>step %{{x}}: %{{y:.4g}}<extra></extra>"
+                figure.add_scatter(
+                    x=curve.iloc[:, 0], y=curve.iloc[:, 1], mode="lines", line={"color": colour, "width": width}, opacity=opacity,
+                    hovertemplate=hover, row=row, col=column,
+                )  # fmt: skip
+    figure.update_layout(showlegend=False, margin={"l": 50, "r": 10, "t": 36, "b": 40})
+    return styled(figure, 70 + 210 * lines)
+
+
+def thinned(curve: Frame) -> Frame:
+    """At most `MAX_POINTS` rows, each the mean of a block."""
+    if len(curve) <= MAX_POINTS:
+        return curve
+    return curve.groupby(np.arange(len(curve)) * MAX_POINTS // len(curve)).mean()
+
+
+def scatter_data(study: Study, small: int = 0) -> dict[str, Any] | None:
+    """What the latent scatter needs: subjects with their measures, and each run's codes. Ids are left out where cells are hidden."""
+    cohort = study.cohort
+    if cohort is None:
+        return None
+    runs = [(method, run) for method, group in study.by_method().items() for run in group]
+    shown = [(method, run, run.latents) for method, run in runs if run.latents is not None and run.readout in ("u", "ranked")]
+    ids = [subject for subject in cohort.index if any(subject in latents.index for _, _, latents in shown)]
+    if not ids:
+        return None
+    people = cohort.loc[ids]
+    measures = [name for name in (*TARGETS, "fev1_fvc", "fvc_pp", "age", "height_cm") if name in people and people[name].notna().any()]
+    real = [name for name in measures if name != "gold"]
+    groups = {}
+    for name in ("gold", "split", "sex", "site", "scanner", "kernel"):
+        if name in people and 1 < people[name].nunique() <= 12:
+            labels = people[name].map(lambda value, name=name: label_of(name, value) or "unknown")
+            order = [label_of(name, value) for value in ordered(name, people[name].unique()) if label_of(name, value)]
+            order += ["unknown"] if (labels == "unknown").any() else []
+            colours = [GOLD_COLOURS[stage] for stage in GOLD if GOLD[stage] in order] if name == "gold" else list(PALETTE)
+            groups[name] = {
+                "name": MEASURES.get(name, name), "of": [order.index(label) for label in labels], "labels": order,
+                "colours": [*colours[: len(order)], *["#c9ced6"] * (len(order) - len(colours))],
+            }  # fmt: skip
+    return {
+        "ids": None if small else ids,
+        "test": (people["split"] == "test").tolist(),
+        "measures": [{"key": name, "name": MEASURES.get(name, name), "values": people[name]} for name in measures],
+        "groups": groups,
+        "continuous": real,
+        "runs": [run_codes(method, run, latents.reindex(ids), people, measures) for method, run, latents in shown],
+    }
+
+
+def run_codes(method: str, run: Run, latents: Frame, people: Frame, measures: list[str]) -> dict[str, Any]:
+    """The codes of a run to plot against each measure: u_0, or the latent that tells most about the measure in training subjects."""
+    columns = [column for column in latents if column.startswith("u_") and not column.endswith("_std")]
+    chosen = dict.fromkeys(measures, columns[0] if columns else "")
+    if not columns:
+        every = [column for column in latents if column.startswith("z_") and not column.endswith("_std")]
+        train = (people["split"] == "train").to_numpy() if (people["split"] == "train").any() else np.ones(len(people), bool)
+        for name in measures:
+            values = people.loc[train, name].to_numpy(float)
+            known = ~np.isnan(values) & latents.loc[train, every].notna().all(axis=1).to_numpy()
+            labels = values[known] if name == "gold" else cut_at_deciles(values[known], values[known]) if known.any() else []
+            chosen[name] = every[rank_latents(latents.loc[train, every].to_numpy()[known], labels)[0]] if known.sum() > 1 else every[0]
+    test = (people["split"] == "test").to_numpy()
+    codes = {column: latents[column] for column in dict.fromkeys(chosen.values())}
+    return {
+        "name": f"{method_name(method)}, seed {run.seed}" if run.seed else method_name(method),
+        "x": chosen,
+        "codes": codes,
+        "second": {"name": columns[1], "values": latents[columns[1]]} if len(columns) > 1 else None,
+        "rho": {name: rank_correlation(codes[chosen[name]][test], people.loc[test, name], name) for name in measures},
+    }
+
+
+def rank_correlation(code: Column, values: Column, name: str) -> float | None:
+    """Spearman's, over subjects that have both; of GOLD over the stages 0 to 4 alone."""
+    known = code.notna() & values.notna() & ((values >= 0) if name == "gold" else True)
+    if known.sum() < 3 or code[known].nunique() < 2 or values[known].nunique() < 2:
+        return None
+    found: Any = spearmanr(code[known], values[known])
+    return float(found.statistic)
+
+
+def traversal(study: Study, run: Run) -> dict[str, Any] | None:
+    """Decoded slices along u, from better to worse lung function where that is known, and what changes between the ends."""
+    images, steps = run.pictures.get("traversal"), run.pictures.get("traversal_u")
+    if images is None or steps is None or images.ndim != 5:
+        return None
+    rho = direction(study, run)
+    if rho is not None and rho > 0:  # u rises with FEV1: show it falling
+        images, steps = images[::-1], steps[::-1]
+    rows = []
+    for name, channel, plane in views(images.shape[1]):
+        slices = [cut(image[channel], plane) for image in images]
+        change = (slices[-1].astype(float) - slices[0]) / 2
+        rows.append({"name": name, "images": [png(piece) for piece in slices], "change": change_png(change)})
+    return {"rows": rows, "steps": [number(float(step), 1) for step in steps], "rho": None if rho is None else number(rho)}
+
+
+def direction(study: Study, run: Run) -> float | None:
+    """Rank correlation of the traversed latent with FEV1 % predicted over all encoded subjects."""
+    column = str(run.facts.get("traversed", "u_0"))
+    if study.cohort is None or run.latents is None or column not in run.latents or "fev1_pp" not in study.cohort:
+        return None
+    both = run.latents[[column]].join(study.cohort["fev1_pp"], how="inner")
+    return rank_correlation(both[column], both["fev1_pp"], "fev1_pp")
+
+
+def reconstructions(run: Run) -> list[dict[str, Any]]:
+    """Input and reconstruction of a few subjects, slice by slice."""
+    given, made = run.pictures.get("input"), run.pictures.get("reconstruction")
+    if given is None or made is None or given.shape != made.shape or given.ndim != 5:
+        return []
+    planes = [view for view in views(given.shape[1]) if view[2] == "coronal"] + [("Inspiration, axial", 0, "axial")]
+    found = []
+    for name, channel, plane in planes:
+        pairs = [(png(cut(x[channel], plane)), png(cut(y[channel], plane))) for x, y in zip(given, made, strict=True)]
+        found.append({"name": name, "pairs": pairs})
+    return found
+
+
+def views(channels: int) -> list[tuple[str, int, str]]:
+    breaths = ("Inspiration", "Expiration")[:channels]
+    return [(f"{breath}, {plane}", channel, plane) for channel, breath in enumerate(breaths) for plane in ("coronal", "axial")]
+
+
+def cut(volume: np.ndarray, plane: str) -> np.ndarray:
+    """A slice of (z, y, x) as a radiologist sees it: patient's right on the left, head or front up."""
+    depth, height, _ = volume.shape
+    return volume[round(depth * 0.6)] if plane == "axial" else volume[::-1, round(height * 0.5)]
+
+
+def png(image: np.ndarray) -> str:
+    return data_uri(np.clip(np.nan_to_num(image), 0, 1), cmap="gray", vmin=0, vmax=1)
+
+
+def change_png(change: np.ndarray) -> str:
+    """Lower density red, higher blue, on white, scaled to the picture's own largest change."""
+    largest = max(float(np.quantile(np.abs(change), 0.998)), 0.01)
+    return data_uri(colormaps["RdBu"](np.clip(change / largest / 2 + 0.5, 0, 1)))
+
+
+def data_uri(image: np.ndarray, **options: Any) -> str:
+    buffer = io.BytesIO()
+    options["metadata"] = {"Software": None}  # no maker's address in the picture
+    imsave(buffer, np.ascontiguousarray(image), format="png", **options)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,408 @@
+"""The page's tables as plain rows of text and numbers; the template only lays them out."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from copdvae.metrics.neighbours import GOLD_SIX, within_one
+from copdvae.report.files import Column, Frame, Study
+from copdvae.report.words import FIRST_METRIC, GOLD, KINDS, MEASURES, METHODS, METRICS, SPLITS, TARGETS
+
+DASH = "–"
+NUMBERS = ("age", "height_cm", "pack_years", "fev1_pp", "fvc_pp", "fev1_fvc")  # mean and standard deviation
+SKEWED = ("emphysema_pct", "gas_trapping_pct")  # median and quartiles
+MOST_CATEGORIES = 12
+CATEGORIES = ("gold", "smoking_status", "site", "scanner", "kernel")
+
+
+def number(value: Any, digits: int = 2) -> str:
+    """A number for reading: a true minus sign, a dash for what is missing."""
+    if value is None or not np.isfinite(value):
+        return DASH
+    text = f"{value:,.{digits}f}"
+    return text.lstrip("-") if float(text.replace(",", "")) == 0 else text.replace("-", "−")
+
+
+def percent(share: float) -> str:
+    return f"{share:.0%}".replace("%", "\u202f%")
+
+
+def interval(low: float, high: float, digits: int = 2) -> str:
+    return "" if np.isnan(low) or np.isnan(high) else f"{number(low, digits)} to {number(high, digits)}"
+
+
+def method_name(method: str) -> str:
+    return METHODS[method][0] if method in METHODS else method
+
+
+def target_name(target: str) -> str:
+    return TARGETS.get(target, target)
+
+
+def metric_name(metric: str) -> str:
+    return METRICS.get(metric, metric)
+
+
+def summary(scores: Frame) -> Frame:
+    """One row a (method, target, metric): the mean over seeds, its interval, the seeds' range, the ceiling and the share of it.
+
+    Where `scores` has no row of seed "mean" for several seeds, the interval is the mean of the seeds' limits.
+    """
+    scores = scores.copy()
+    for column in ("value", "low", "high", "ceiling"):
+        known = scores[column] if column in scores else pd.Series(np.nan, scores.index)
+        scores[column] = pd.to_numeric(known, errors="coerce")
+    rows = []
+    for key, group in scores.groupby(["method", "target", "metric"], sort=False):
+        means, seeds = group[group["seed"] == "mean"], group[group["seed"] != "mean"]
+        chosen = (means if len(means) else seeds)[["value", "low", "high", "ceiling"]].mean()
+        note = next((text for text in group.get("note", pd.Series(dtype=str)) if text), "")
+        ceiling = chosen["ceiling"]
+        rows.append(
+            dict(zip(("method", "target", "metric"), key, strict=True))
+            | chosen.to_dict()
+            | {"seeds": seeds["value"].tolist(), "note": note, "share": chosen["value"] / ceiling if ceiling > 0 else np.nan}
+        )
+    columns = ["method", "target", "metric", "value", "low", "high", "ceiling", "seeds", "note", "share"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def first_scores(study: Study) -> Frame:
+    """`summary` of each target's first metric alone, the targets in their usual order."""
+    if study.scores is None:
+        return summary(pd.DataFrame(columns=["method", "seed", "target", "metric", "value", "low", "high"]))
+    table = summary(study.scores)
+    first = table.drop_duplicates("target").set_index("target")["metric"].to_dict() | FIRST_METRIC
+    table = table[[first[target] == metric for target, metric in zip(table["target"], table["metric"], strict=True)]]
+    return table.assign(kind=[study.kind(method) for method in table["method"]])
+
+
+def targets_of(table: Frame) -> list[str]:
+    found = list(dict.fromkeys(table["target"]))
+    return [target for target in TARGETS if target in found] + [target for target in found if target not in TARGETS]
+
+
+def best_of(table: Frame) -> dict[str, Column]:
+    """For each target the best representation (no baseline, nothing trained on the measures themselves)."""
+    learnt = table[table["kind"].isin(["u", "ranked"]) & table["value"].notna()]
+    return {target: group.loc[group["value"].idxmax()] for target, group in learnt.groupby("target", sort=False)}
+
+
+def result_table(study: Study, table: Frame) -> dict[str, Any]:
+    """Methods x targets from `first_scores`: for the template, groups of rows of cells."""
+    targets, best = targets_of(table), best_of(table)
+    ceilings = {target: table.loc[table["target"] == target, "ceiling"].max() for target in targets}
+    by_key = table.set_index(["method", "target"])
+    groups = []
+    for kind, title in KINDS.items():
+        rows = []
+        for method in study.methods():
+            if study.kind(method) != kind or method not in set(table["method"]):
+                continue
+            cells = [
+                result_cell(by_key.loc[(method, target)], target in best and best[target]["method"] == method)
+                if (method, target) in by_key.index
+                else None
+                for target in targets
+            ]
+            rows.append({"method": method, "name": method_name(method), "cells": cells})
+        if rows:
+            groups.append({"kind": kind, "title": title, "rows": rows})
+    heads = [{"name": target_name(t), "metric": metric_name(first_metric(table, t)), "ceiling": number(ceilings[t])} for t in targets]
+    return {"heads": heads, "groups": groups, "has_ceiling": any(np.isfinite(c) for c in ceilings.values())}
+
+
+def first_metric(table: Frame, target: str) -> str:
+    return str(table.loc[table["target"] == target, "metric"].iloc[0])
+
+
+def result_cell(row: Column, is_best: bool) -> dict[str, Any]:
+    seeds = [value for value in row["seeds"] if np.isfinite(value)]
+    return {
+        "value": number(row["value"]),
+        "interval": interval(row["low"], row["high"]),
+        "share": None if np.isnan(row["share"]) else percent(max(0, row["share"])),
+        "bar": None if np.isnan(row["share"]) else round(float(np.clip(row["share"], 0, 1)) * 100, 1),
+        "seeds": f"{len(seeds)} seeds: {number(min(seeds))} to {number(max(seeds))}" if len(seeds) > 1 else "",
+        "note": row["note"],
+        "best": is_best,
+    }
+
+
+def other_scores(study: Study, first: Frame) -> list[dict[str, Any]]:
+    """Tables of the metrics that are not in `first`: one a metric, methods x targets."""
+    if study.scores is None:
+        return []
+    table = summary(study.scores)
+    firsts = {(row["target"], row["metric"]) for row in first.to_dict("records")}
+    found = []
+    for metric in dict.fromkeys(table["metric"]):
+        part = table[[m == metric and (t, m) not in firsts for t, m in zip(table["target"], table["metric"], strict=True)]]
+        if not len(part):
+            continue
+        targets, by_key = targets_of(part), part.set_index(["method", "target"])
+        rows = []
+        for method in [name for name in study.methods() if name in set(part["method"])]:
+            pairs = [by_key.loc[(method, target)] if (method, target) in by_key.index else None for target in targets]
+            cells = [DASH if p is None else f"{number(p['value'])} ({interval(p['low'], p['high'])})".replace(" ()", "") for p in pairs]
+            rows.append([method_name(method), *cells])
+        found.append({"title": metric_name(metric), "columns": ["Method", *map(target_name, targets)], "rows": rows})
+    return found
+
+
+def difference_rows(study: Study) -> list[list[str]]:
+    """Every paired difference as a line of text."""
+    if study.differences is None:
+        return []
+    rows = []
+    for row in study.differences.itertuples():
+        what = f"{target_name(str(row.target))}, {metric_name(str(row.metric))}"
+        rows.append([method_name(str(row.method)), method_name(str(row.other)), what, number(row.value), interval(row.low, row.high)])
+    return rows
+
+
+def cohort_table(cohort: Frame, by: str, small: int = 0) -> dict[str, Any]:
+    """A "Table 1": a column for each value of `by` and one for all, rows of measures, and how many lack each.
+
+    Counts from 1 to `small` - 1 read "<small", and no figure is given for a column that has so few subjects. Where that leaves one
+    hidden count in a group, the next smallest is hidden with it, so that it cannot be had by subtraction.
+    """
+    labels = cohort[by].map(lambda value: label_of(by, value))
+    order = [label_of(by, value) for value in ordered(by, cohort[by].unique()) if label_of(by, value)]
+    columns = {label: cohort[labels == label] for label in order} | {"All": cohort}
+    counts = hide(np.array([len(columns[label]) for label in order]), small)
+    heads = [{"name": label, "n": n} for label, n in zip([*order, "All"], [*counts, str(len(cohort))], strict=True)]
+    shown = {label: part for (label, part), n in zip(columns.items(), [*counts, ""], strict=True) if not n.startswith("<")}
+    rows: list[dict[str, Any]] = []
+
+    def add(title: str, cells: dict[str, str], missing: int | None, indent: bool = False) -> None:
+        entry = {"label": title, "cells": [cells.get(label, DASH) for label in columns], "missing": hidden(missing, small)}
+        rows.append(entry | {"indent": indent})
+
+    for name in NUMBERS:
+        if name in cohort and by != name:
+            digits = 2 if name == "fev1_fvc" else 1
+            cells = {label: mean_sd(part[name], digits) for label, part in shown.items()}
+            add(MEASURES[name], cells, int(cohort[name].isna().sum()))
+        if name == "age" and "sex" in cohort:
+            known = {label: int(part["sex"].isin(["F", "M"]).sum()) for label, part in shown.items()}
+            cells = {label: share(int(part["sex"].eq("F").sum()), known[label], small) for label, part in shown.items()}
+            add("Women", cells, len(cohort) - known["All"])
+    for name in SKEWED:
+        if name in cohort:
+            add(MEASURES[name], {label: quartiles(part[name]) for label, part in shown.items()}, int(cohort[name].isna().sum()))
+    for name in CATEGORIES:
+        if name not in cohort or name == by or not 1 < cohort[name].nunique() <= MOST_CATEGORIES:
+            continue
+        values = pd.Series([label_of(name, value) for value in cohort[name]], cohort.index)
+        found = [label_of(name, value) for value in ordered(name, cohort[name].unique()) if label_of(name, value)]
+        tallies = {label: hide(np.array([(values[part.index] == v).sum() for v in found]), small) for label, part in shown.items()}
+        add(MEASURES.get(name, name.replace("_", " ").capitalize()), dict.fromkeys(columns, ""), int((values == "").sum()))
+        for place, value in enumerate(found):
+            add(value, {label: percent_of(tallies[label][place], len(part)) for label, part in shown.items()}, None, indent=True)
+    return {"heads": heads, "rows": rows}
+
+
+def label_of(column: str, value: Any) -> str:
+    """A category for reading; empty where it is missing."""
+    if value is None or value == "" or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    if column == "gold":
+        return GOLD.get(int(value), str(value))
+    if column == "split":
+        return SPLITS.get(value, str(value))
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def ordered(column: str, values: Iterable[Any]) -> list[Any]:
+    if column == "split":
+        order = list(SPLITS)
+        return sorted(values, key=lambda value: (order.index(value) if value in order else len(order), str(value)))
+    known = [value for value in values if label_of(column, value)]
+    numeric = all(isinstance(value, int | float | np.number) for value in known)
+    return sorted(known, key=None if numeric else str)
+
+
+def hidden(count: int | None, small: int) -> str:
+    if count is None:
+        return ""
+    return f"<{small}" if 0 < count < small else str(count)
+
+
+def hide(counts: np.ndarray, small: int) -> list[str]:
+    """Counts as text, the small ones hidden, and with a lone one the next smallest."""
+    secret = (counts > 0) & (counts < small)
+    text = [hidden(int(count), small) for count in counts]
+    if secret.sum() == 1 and (others := np.flatnonzero((counts > 0) & ~secret)).size:
+        text[others[counts[others].argmin()]] = "<more"
+    return ["hidden" if entry == "<more" else entry for entry in text]
+
+
+def percent_of(count: str, total: int) -> str:
+    return f"{count} ({percent(int(count) / total)})" if count.isdigit() and total else count
+
+
+def share(count: int, total: int, small: int) -> str:
+    return percent_of("hidden" if 0 < total - count < small else hidden(int(count), small), int(total))
+
+
+def mean_sd(values: Column, digits: int) -> str:
+    return f"{number(values.mean(), digits)} ({number(values.std(), digits)})" if values.notna().sum() > 1 else DASH
+
+
+def quartiles(values: Column) -> str:
+    if values.notna().sum() < 2:
+        return DASH
+    low, middle, high = values.quantile([0.25, 0.5, 0.75])
+    return f"{number(middle, 1)} ({number(low, 1)}–{number(high, 1)})"
+
+
+def flow(study: Study, small: int = 0) -> dict[str, Any]:
+    """How subjects came to be scored: listed, rejected by reason, split, with a value of each target."""
+    cohort, rejected = study.cohort, study.rejected
+    refused = 0 if rejected is None else rejected["subject_id"].nunique()
+    reasons = []
+    if rejected is not None:
+        expected = rejected.get("expected", pd.Series("", rejected.index))
+        counts = rejected.assign(expected=expected).groupby(["reason", "expected"], sort=False).size()
+        reasons = [
+            {"reason": str(reason).replace("_", " "), "n": hidden(int(n), small), "expected": expected}
+            for (reason, expected), n in counts.items()
+        ]
+    parts = []
+    if cohort is not None:
+        for part in ordered("split", [value for value in cohort["split"].unique() if value]):
+            own = cohort[cohort["split"] == part]
+            lines = [f"{target_name(t)}: {hidden(int(has_target(own, t).sum()), small)}" for t in TARGETS if t in own]
+            parts.append({"name": label_of("split", part).lower(), "n": hidden(len(own), small), "lines": lines})
+    kept = 0 if cohort is None else len(cohort)
+    extra = set() if rejected is None or cohort is None else set(rejected["subject_id"]) & set(cohort.index)
+    return {"listed": kept + refused - len(extra), "refused": refused, "kept": kept, "reasons": reasons, "parts": parts}
+
+
+def has_target(table: Frame, target: str) -> Column:
+    return table[target].isin(GOLD_SIX) if target == "gold" else table[target].notna()
+
+
+def confusions(study: Study, small: int = 0) -> list[dict[str, Any]]:
+    """For each method a matrix of row shares over the six categories, pooled over seeds, and how often it is within one stage."""
+    if study.predictions is None:
+        return []
+    gold = study.predictions[study.predictions["target"] == "gold"]
+    found = []
+    for method in [name for name in study.methods() if name in set(gold["method"])]:
+        own = gold[(gold["method"] == method) & gold["truth"].isin(GOLD_SIX)]
+        if not len(own):
+            continue
+        seeds = own["seed"].nunique()
+        rows = []
+        for truth in GOLD_SIX:
+            part = own[own["truth"] == truth]
+            n = part["subject_id"].nunique()
+            few = 0 < n < small
+            shares = [np.nan if few or not n else float((part["predicted"] == c).mean()) for c in GOLD_SIX]
+            tiny = [0 < s * n < small for s in shares]
+            cells = [
+                {"text": f"<{small}" if t else DASH if np.isnan(s) else percent(s), "shade": 0 if np.isnan(s) or t else round(s, 3)}
+                for s, t in zip(shares, tiny, strict=True)
+            ]
+            rows.append({"label": GOLD[truth], "n": hidden(n, small), "cells": cells})
+        by_seed = [within_one(part["truth"], part["predicted"]) for _, part in own.groupby("seed")]
+        exact = [float((part["truth"] == part["predicted"]).mean()) for _, part in own.groupby("seed")]
+        found.append(
+            {
+                "method": method, "name": method_name(method), "rows": rows, "columns": [GOLD[c] for c in GOLD_SIX], "seeds": seeds,
+                "exact": percent(float(np.mean(exact))), "within": DASH if np.isnan(np.mean(by_seed)) else percent(float(np.mean(by_seed))),
+            }
+        )  # fmt: skip
+    return found
+
+
+def middle_seed(study: Study, method: str, target: str) -> Frame:
+    """Predictions (truth, predicted) of the seed whose score is in the middle; empty where there are none."""
+    empty = pd.DataFrame(columns=["subject_id", "truth", "predicted"])
+    if study.predictions is None:
+        return empty
+    own = study.predictions[(study.predictions["method"] == method) & (study.predictions["target"] == target)]
+    own = own.dropna(subset=["truth", "predicted"])
+    if not len(own):
+        return empty
+    errors = own.assign(error=(own["truth"] - own["predicted"]) ** 2).groupby("seed", sort=False)["error"].mean().sort_values()
+    return own[own["seed"] == errors.index[(len(errors) - 1) // 2]]
+
+
+def agreement(points: Frame) -> dict[str, float]:
+    """Calibration (truth on prediction) and Bland-Altman limits (prediction less truth)."""
+    truth, predicted = points["truth"].to_numpy(float), points["predicted"].to_numpy(float)
+    gap = predicted - truth
+    slope, intercept = np.polyfit(predicted, truth, 1) if np.ptp(predicted) > 0 else (np.nan, np.nan)
+    spread = 1.96 * gap.std(ddof=1)
+    return {
+        "n": len(gap), "slope": float(slope), "intercept": float(intercept), "bias": float(gap.mean()),
+        "low": float(gap.mean() - spread), "high": float(gap.mean() + spread),
+    }  # fmt: skip
+
+
+def run_rows(study: Study) -> list[dict[str, Any]]:
+    """What each run was: one row a run."""
+    rows = []
+    for method, runs in study.by_method().items():
+        for run in runs:
+            facts, last = run.facts, run.facts.get("last_log") or {}
+            gradients = {key.removeprefix("grad_"): value for key, value in last.items() if key.startswith("grad_")}
+            gradients |= facts.get("gradient_norms") or {}
+            waiting = facts.get("data_share", facts.get("data_time_fraction"))
+            rows.append(
+                {
+                    "method": method_name(method),
+                    "seed": run.seed,
+                    "parameters": f"{facts['parameters']:,}" if facts.get("parameters") else DASH,
+                    "step": (facts.get("best") or {}).get("step", DASH),
+                    "pairs": f"{facts['pairs']:,}" if facts.get("pairs") else DASH,
+                    "time": duration(facts.get("seconds")),
+                    "waiting": DASH if waiting is None else f"{100 * waiting:.1f}\u202f%",
+                    "device": facts.get("device", DASH),
+                    "gradients": ", ".join(f"{name} {value:.3g}" for name, value in gradients.items()) or DASH,
+                    "config": facts.get("config") or facts.get("config_hash") or DASH,
+                    "collapse": facts.get("collapse") or "",
+                }
+            )
+    return rows
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return DASH
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def warnings_of(study: Study) -> list[str]:
+    """What a reader must know before anything else."""
+    found = [str(warning) for warning in study.evaluation.get("warnings", [])]
+    for run in study.runs:
+        text = run.facts.get("collapse")
+        if text and not any(str(text) in warning for warning in found):
+            found.append(f"{method_name(run.method)}, seed {run.seed}: {text}. Its scores say nothing about the method at its best.")
+    if study.rejected is not None and "expected" in study.rejected:
+        unexpected = (study.rejected["expected"] != "yes").sum()
+        if unexpected:
+            found.append(
+                f"{unexpected} rejected {'subject was' if unexpected == 1 else 'subjects were'} not expected: see Rejected subjects."
+            )
+    return found
+
+
+def flat(mapping: dict[str, Any], before: str = "") -> list[tuple[str, str]]:
+    """Nested settings as lines of dotted key and value."""
+    lines: list[tuple[str, str]] = []
+    for key, value in mapping.items():
+        if isinstance(value, dict):
+            lines += flat(value, f"{before}{key}.")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            lines.append((f"{before}{key}", f"{value:.4g}" if isinstance(value, float) else text))
+    return lines
