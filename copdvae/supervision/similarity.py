@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, model_validator
 from scipy.spatial.distance import pdist
 
 from copdvae.config import Config
@@ -24,6 +24,16 @@ class SimilarityConfig(Config):
     log10: bool = False  # of the measures, before z-scoring
     proportion: float = Field(default=0.5, gt=0, le=1)  # of all pairs of training subjects, drawn once
     noise: float = Field(default=0.0, ge=0)  # rbf: variance of Gaussian noise, clipped to [0, 1]; indicator: chance of a flip (A, Fig. 12)
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "SimilarityConfig":
+        if not self.measures:
+            raise ValueError("measures: name at least one column")
+        if self.kind == "indicator" and len(self.measures) != 1:
+            raise ValueError(f"measures: `indicator` compares one class column, found {len(self.measures)}")
+        if self.kind == "indicator" and self.noise > 1:
+            raise ValueError("noise: the chance of a flip is at most 1")
+        return self
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,9 @@ def measures_of(table: pd.DataFrame, config: SimilarityConfig) -> np.ndarray:
         raise ConfigError(
             f"similarity.measures: {', '.join(unknown)} not in the phenotype table; it has {', '.join(map(str, table.columns))}"
         )
+    words = [name for name in config.measures if not pd.api.types.is_numeric_dtype(table[name])]
+    if words:
+        raise ConfigError(f"similarity.measures: {', '.join(words)} holds words, a number is needed; code classes as numbers")
     values = table[list(config.measures)].to_numpy(dtype=float)
     if not config.log10:
         return values
@@ -85,7 +98,13 @@ def fit_similarity(training: np.ndarray, config: SimilarityConfig) -> Similarity
         constant = [name for name, std in zip(config.measures, scaler.std, strict=True) if std == 0]
         raise ConfigError(f"similarity.measures: {', '.join(constant)} is the same in every training subject")
     sample = scaler(known)[:4000]  # 8 million pairs are enough for a median
-    return Similarity(config, scaler, float(np.median(pdist(sample, "sqeuclidean"))))
+    sigma2 = float(np.median(pdist(sample, "sqeuclidean")))
+    if sigma2 == 0:
+        raise ConfigError(
+            f"similarity.measures: more than half of the pairs of training subjects are equal in {', '.join(config.measures)}; "
+            "use kind: indicator for classes"
+        )
+    return Similarity(config, scaler, sigma2)
 
 
 def add_noise(similarity: np.ndarray, config: SimilarityConfig, rng: np.random.Generator) -> np.ndarray:
