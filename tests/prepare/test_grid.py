@@ -88,6 +88,16 @@ def test_a_point_lands_where_the_box_says():
     np.testing.assert_allclose((found + 0.5) * scan.box["voxel_mm"] + scan.box["origin_mm"], truth, atol=0.5)
 
 
+def test_labels_land_where_the_image_shows_them():
+    """At 16 voxels a side the labels are read from every second to sixth voxel: half a step off would be 2 mm."""
+    hu, labels = two_lungs()
+    scan = to_grid(hu, labels, SPACING, 16)
+    for label in (1, 2):
+        truth = [(axis[labels == label].mean() + 0.5) * gap for axis, gap in zip(np.indices(labels.shape), SPACING, strict=True)]
+        found = np.array([axis[scan.lung == label].mean() + 0.5 for axis in np.indices(scan.lung.shape)])
+        np.testing.assert_allclose(found * scan.box["voxel_mm"] + scan.box["origin_mm"], truth, atol=0.8)
+
+
 def test_size_is_hidden_in_the_image_and_kept_in_the_box():
     hu, labels = two_lungs()
     small, large = to_grid(hu, labels, SPACING, 32), to_grid(hu, labels, tuple(1.3 * h for h in SPACING), 32)
