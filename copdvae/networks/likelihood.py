@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from copdvae.config import Config
@@ -15,7 +15,7 @@ class LikelihoodConfig(Config):
     """How a decoded image is compared with the real one."""
 
     kind: Literal["gaussian", "bernoulli", "l1"] = "gaussian"
-    scale: float | Literal["learned"] = 0.1  # standard deviation (gaussian) or scale (l1, Laplace) in units of the [0, 1] image
+    scale: PositiveFloat | Literal["learned"] = 0.1  # standard deviation (gaussian) or scale (l1, Laplace) in units of the [0, 1] image
     initial: float = Field(default=0.1, gt=0)  # of a learned scale
 
 
