@@ -47,11 +47,10 @@ def percent_below(lung: np.ndarray, threshold: float) -> float | None:
 
 def thirds(slices: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """HU of the lowest and of the highest third of the lungs' height, by the middles of the slices."""
-    filled = [z for z, plane in enumerate(slices) if len(plane)]
-    if not filled:
-        return np.array([]), np.array([])
+    filled = [z for z, plane in enumerate(slices) if len(plane)] or [0]
     first, height = filled[0], filled[-1] + 1 - filled[0]
     third = [3 * (z + 0.5 - first) / height for z in range(len(slices))]
-    lower = np.concatenate([plane for plane, place in zip(slices, third, strict=True) if place < 1])
-    upper = np.concatenate([plane for plane, place in zip(slices, third, strict=True) if place >= 2])
+    nothing = slices[0][:0]
+    lower = np.concatenate([nothing, *(plane for plane, place in zip(slices, third, strict=True) if place < 1)])
+    upper = np.concatenate([nothing, *(plane for plane, place in zip(slices, third, strict=True) if place >= 2)])
     return lower, upper

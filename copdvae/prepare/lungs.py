@@ -84,6 +84,8 @@ def find_lungs(volume: Volume) -> Lungs:
     threshold = half_way(inner_hu[lungs > 0])
     lungs = close_lungs(widen(lungs, inner_hu < threshold, walled), walled, spacing)
 
+    if not airways.any():
+        warnings.append("no trachea was found: the large airways count as lung")
     labels = draw_border(volume.hu, uncrop(lungs, box, hu.shape), uncrop(airways, box, hu.shape), steps, threshold)
     return Lungs(labels, "threshold", tuple(warnings) + credible(labels, volume), core_hu(inner_hu, airways))
 
@@ -193,9 +195,12 @@ def inner_air(air: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     outer = np.zeros(len(room_sizes), dtype=bool)
     outer[side_faces(rooms)] = True
     exposed = np.bincount(parts[outer[rooms]], minlength=len(sizes)) > 0.5 * sizes
-    if sizes[inner & ~exposed].sum() * spacing.prod() > 0.5 * LITRES[0] * 1e6:
-        inner &= ~exposed
-    return inner[parts]
+    if sizes[inner & ~exposed].sum() * spacing.prod() < 0.5e6 * LITRES[0]:
+        rows = np.arange(air.shape[1])[:, None]
+        back = np.percentile(np.nonzero(opened)[1], 95) if opened.any() else 0
+        middles = np.bincount(parts.ravel(), weights=np.broadcast_to(rows, air.shape).ravel()) / np.maximum(1, sizes)
+        exposed &= middles > back
+    return (inner & ~exposed)[parts]
 
 
 def side_faces(parts: np.ndarray) -> np.ndarray:
@@ -208,9 +213,11 @@ def track_airways(hu: np.ndarray, inside: np.ndarray, spacing: np.ndarray) -> np
     """Lumen of trachea and main bronchi, followed down slice by slice: (z, y, x) bool, empty where no trachea is seen."""
     columns = np.nonzero(inside.any(axis=(0, 1)))[0]
     best = np.zeros_like(inside)
-    middle, longest, begun = columns.mean(), TRACHEA_MM, 0
+    tissue = np.count_nonzero(hu > FIRST_THRESHOLD_HU, axis=(0, 1))
+    middles = (float(columns.mean()), float(np.average(np.arange(len(tissue)), weights=tissue + 1e-9)))  # one lung may be missing
+    longest, begun = TRACHEA_MM, 0
     for z in range(len(hu) - 1, len(hu) // 3, -1):
-        for seed in tubes(hu[z], inside[z], spacing, middle):
+        for seed in tubes(hu[z], inside[z], spacing, middles):
             if (seed & best[z]).any() or begun > 12:
                 continue
             begun += 1
@@ -222,7 +229,7 @@ def track_airways(hu: np.ndarray, inside: np.ndarray, spacing: np.ndarray) -> np
     return best
 
 
-def tubes(hu: np.ndarray, inside: np.ndarray, spacing: np.ndarray, middle: float) -> Iterator[np.ndarray]:
+def tubes(hu: np.ndarray, inside: np.ndarray, spacing: np.ndarray, middles: tuple[float, float]) -> Iterator[np.ndarray]:
     """Cross-sections in one slice that could be a trachea: right area, round, near the middle of the chest."""
     pixel = spacing[1] * spacing[2]
     parts, _ = find_parts(inside & (hu < LUMENS_HU[0]))
@@ -230,8 +237,9 @@ def tubes(hu: np.ndarray, inside: np.ndarray, spacing: np.ndarray, middle: float
         shape = parts[box] == number
         sides = np.array(shape.shape) * spacing[1:]
         centre = (box[1].start + box[1].stop - 1) / 2
+        central = min(abs(centre - middle) for middle in middles) * spacing[2] < 45
         round_enough = sides.max() < 3 * sides.min() and shape.mean() > 0.4
-        if TRACHEA_MM2[0] <= shape.sum() * pixel <= TRACHEA_MM2[1] and round_enough and abs(centre - middle) * spacing[2] < 45:
+        if TRACHEA_MM2[0] <= shape.sum() * pixel <= TRACHEA_MM2[1] and round_enough and central:
             yield parts == number
 
 
@@ -246,9 +254,12 @@ def follow(hu: np.ndarray, inside: np.ndarray, seed: np.ndarray, top: int, spaci
     pixel = spacing[1] * spacing[2]
     usual, forked = float(seed.sum()), 0
     for z in range(top - 1, -1, -1):
-        limit = min(max(1.7 * usual, usual + 80 / pixel), TRACHEA_MM2[1] / pixel)
-        section, branches = cross_section(hu[z], inside[z], grown(lumen[z + 1], ACROSS), limit)
-        if section.sum() * pixel < TRACHEA_MM2[0] / 2:
+        for growth in (1.7, 2.4):  # the second is a carina's
+            limit = min(max(growth * usual, usual + 80 / pixel), TRACHEA_MM2[1] / pixel)
+            section, branches = cross_section(hu[z], inside[z], grown(lumen[z + 1], ACROSS), limit)
+            if section.any() or forked:
+                break
+        if section.sum() * pixel < TRACHEA_MM2[0] / 2 or section.sum() > 2.5 * usual:
             break
         lumen[z] = section
         forked += forked > 0 or branches > 1
@@ -323,8 +334,8 @@ def middle_column(mask: np.ndarray) -> float:
 
 def no_lungs(hu: np.ndarray, spacing: np.ndarray) -> LungError:
     """Why there is no lung: is there one that leaves the field of view?"""
-    _, sizes = find_parts((hu < FIRST_THRESHOLD_HU) & (hu > -970))
-    if sizes.max() * spacing.prod() > 0.3e6:
+    parts, sizes = find_parts((hu < FIRST_THRESHOLD_HU) & (hu > -970))
+    if sizes[side_faces(parts)].max() * spacing.prod() > 0.3e6:
         return LungError("the lungs touch the sides of the image: a chest must lie in it whole; no figures are given", "lung_at_border")
     return LungError("no lungs in this image (no air inside a body); is it a chest CT in HU?", "no_lungs")
 
