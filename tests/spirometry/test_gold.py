@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copdvae.spirometry import gold_reason, gold_stage
@@ -43,6 +43,7 @@ def test_a_value_on_a_cut_is_in_the_milder_stage_and_nothing_is_rounded(ratio, p
     assert gold_stage(ratio, percent) == stage
 
 
+@settings(deadline=None)
 @given(st.floats(0.15, 1.0), st.floats(5, 200), st.floats(0, 100))
 def test_more_fev1_never_makes_an_obstructed_person_worse_and_never_makes_prism_of_the_normal(ratio, percent, more):
     low, high = gold_stage([ratio, ratio], [percent, percent + more])

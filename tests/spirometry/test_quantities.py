@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copdvae.errors import ConfigError, ReadError
@@ -100,6 +100,7 @@ def test_commas_are_read_a_column_at_a_time(written, read, word):
     assert (word in note) if word else note == ""
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.2, 8).map(lambda x: round(x, 3)), min_size=3, max_size=30))
 def test_litres_and_millilitres_with_point_or_comma_are_one_measurement(litres):
     for written in ([f"{x:.3f}" for x in litres], [f"{x:.3f}".replace(".", ",") for x in litres], [f"{1000 * x:.0f}" for x in litres]):
