@@ -71,8 +71,9 @@ def test_two_visits_of_a_subject_stay_together_and_count_once():
     pd.testing.assert_frame_equal(made, split(table, SplitConfig(seed=3)))
 
 
-def test_another_seed_gives_another_split_of_the_same_sizes():
-    table = cohort(100)
+@pytest.mark.parametrize("gold", [0, range(100)], ids=["all of one stage", "each of its own"])
+def test_another_seed_gives_another_split_of_the_same_sizes(gold):
+    table = cohort(100).assign(gold=gold, site="a")
     first, second = split(table, SplitConfig(seed=1)), split(table, SplitConfig(seed=2))
     assert sizes(first) == sizes(second)
     assert 20 < (first["split"] != second["split"]).sum() < 80
