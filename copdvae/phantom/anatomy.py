@@ -113,7 +113,7 @@ def settle_diaphragm(thorax: Thorax, step_mm: float = 8.0) -> Thorax:
     y = thorax.centre_y + np.arange(-thorax.half_depth, thorax.half_depth + step_mm, step_mm, dtype=np.float32)
     z = np.arange(-360, step_mm, step_mm, dtype=np.float32)
     z, y, x = np.meshgrid(z, y, x, indexing="ij", sparse=True)
-    room = inside(pleura(thorax, x, y, z), step_mm).ravel()
+    room = inside(chest_shapes(thorax, x, y, z).pleura, step_mm).ravel()
     foot = (z - diaphragm_height(thorax, x, y)).ravel()  # the diaphragm's foot at which this voxel just counts
     order = np.argsort(-foot)
     volume = np.cumsum(room[order]) * step_mm**3 / 1000
@@ -140,7 +140,7 @@ def superellipse(x, y, width, depth, power: float) -> np.ndarray:
     """Distance along the ray from the centre to |x / width|^p + |y / depth|^p = 1."""
     ratio = (np.abs(x) / width) ** power + (np.abs(y) / depth) ** power
     ratio = np.maximum(ratio, 1e-6) ** (1 / power)
-    return np.sqrt(x**2 + y**2) * (1 - 1 / ratio)
+    return np.hypot(x, y) * (1 - 1 / ratio)
 
 
 def spine_y(thorax: Thorax) -> float:
@@ -188,11 +188,21 @@ def spine(thorax: Thorax, x, y) -> np.ndarray:
     return np.minimum(body, behind)
 
 
-def pleura(thorax: Thorax, x, y, z) -> np.ndarray:
-    """Distance from the lungs' surface, were there no diaphragm."""
-    between = np.minimum(mediastinum(thorax, x, y, z), heart(thorax, x, y, z) - 3)
-    between = np.minimum(between, np.minimum(aorta(thorax, x, y, z) - 1, spine(thorax, x, y)))
-    return np.maximum(cage(thorax, x, y, z), -between)
+@dataclass(frozen=True)
+class Shapes:
+    """Distances that both body and lungs need, computed once on one grid."""
+
+    cage: np.ndarray
+    heart: np.ndarray
+    aorta: np.ndarray
+    pleura: np.ndarray  # the lungs' surface, were there no diaphragm
+
+
+def chest_shapes(thorax: Thorax, x, y, z) -> Shapes:
+    ribs, beating, vessel = cage(thorax, x, y, z), heart(thorax, x, y, z), aorta(thorax, x, y, z)
+    between = np.minimum(mediastinum(thorax, x, y, z), beating - 3)
+    between = np.minimum(between, np.minimum(vessel - 1, spine(thorax, x, y)))
+    return Shapes(ribs, beating, vessel, np.maximum(ribs, -between))
 
 
 def diaphragm_height(thorax: Thorax, x, y) -> np.ndarray:
@@ -204,10 +214,11 @@ def diaphragm_height(thorax: Thorax, x, y) -> np.ndarray:
     return height * dome - 16 * along
 
 
-def lungs(thorax: Thorax, x, y, z) -> np.ndarray:
+def lungs(thorax: Thorax, x, y, z, shapes: Shapes | None = None) -> np.ndarray:
     """Distance from the surface of both lungs."""
     above = diaphragm_height(thorax, x, y) + thorax.diaphragm - z
-    return np.maximum(pleura(thorax, x, y, z), 0.75 * above)  # the domes are steep: .75 makes it a distance
+    pleura = (shapes or chest_shapes(thorax, x, y, z)).pleura
+    return np.maximum(pleura, 0.75 * above)  # the domes are steep: .75 makes it a distance
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ REFERENCE = "gli2012"
 RACES = {1: "white", 2: "black"}  # COPDGene's codes: non-Hispanic white, African American
 FACTOR_CORRELATION = 0.85  # of emphysema with small-airway disease, before they become uniform
 NEVER_SMOKED = 0.06
+RESTRICTED = 0.28  # lose FVC for other reasons than COPD
 FVC_NOISE, RATIO_NOISE = 0.075, 0.045  # of the spirometer and of the day, as shares of the predicted values
-MEAN_RESTRICTION, MEAN_HIDDEN = 0.065, 0.036
+USUAL_RESTRICTION, USUAL_HIDDEN = 0.03, 0.036  # of those who lose none for other reasons
 
 TABLE_COLUMNS = {
     "sex": ("sex", "gender"),
@@ -64,7 +65,7 @@ def draw_disease(rng: np.random.Generator, severity: float | None = None) -> Dis
     if severity is not None:
         common = spread * norm.ppf(np.clip(severity, 0.005, 0.995))
     hidden = rng.gamma(1.2, 0.03)
-    restriction = rng.gamma(0.5, 0.13)
+    restriction = rng.uniform(0.15, 0.36) if rng.random() < RESTRICTED else rng.gamma(1.5, 0.02)
     factors = (common / spread, common + contrast, common - contrast)
     return Disease(*(round(float(value), 5) for value in (*norm.cdf(factors), hidden, restriction)))
 
@@ -72,25 +73,25 @@ def draw_disease(rng: np.random.Generator, severity: float | None = None) -> Dis
 def draw_person(rng: np.random.Generator, disease: Disease) -> Person:
     """Body and age know nothing of the disease; smoking does."""
     female = rng.random() < 0.47
-    height = rng.normal(163, 6.5) if female else rng.normal(176, 7)
-    bmi = np.clip(rng.normal(27.5, 4.5), 18, 42)
+    height = float(np.clip(rng.normal(163, 6.5) if female else rng.normal(176, 7), 146, 198))
+    bmi, age = np.clip(rng.normal(27.5, 4.5), 18, 42), np.clip(rng.normal(61, 8.5), 45, 80)
+    white, smokes = rng.random() < 0.67, rng.random() < 0.45
     never = disease.severity < 0.3 and rng.random() < NEVER_SMOKED / 0.3
-    packs = 0.0 if never else np.clip(rng.gamma(6, 6) + 25 * (disease.severity - 0.5), 10, 140)
     return Person(
         sex="F" if female else "M",
-        age=round(float(np.clip(rng.normal(61, 8.5), 45, 80)), 1),
-        height_cm=round(float(np.clip(height, 146, 198)), 1),
-        weight_kg=round(float(bmi * (np.clip(height, 146, 198) / 100) ** 2), 1),
-        race=1 if rng.random() < 0.67 else 2,
-        never_smoked=never,
-        smokes_now=bool(not never and rng.random() < 0.45),
-        pack_years=round(float(packs), 1),
+        age=round(float(age), 1),
+        height_cm=round(height, 1),
+        weight_kg=round(float(bmi * (height / 100) ** 2), 1),
+        race=1 if white else 2,
+        never_smoked=bool(never),
+        smokes_now=bool(smokes and not never),
+        pack_years=0.0 if never else round(float(np.clip(rng.gamma(6, 6) + 25 * (disease.severity - 0.5), 10, 140)), 1),
     )
 
 
 def expected_shares(severity: Any) -> tuple[Any, Any]:
     """FVC and FEV1/FVC as shares of the predicted values, before noise: the ratio falls first, FVC late."""
-    return 1.08 - 0.30 * severity**2, 1.05 - 0.63 * severity**1.1
+    return 1.06 - 0.25 * severity**2, 1.07 - 0.70 * severity**1.4
 
 
 def draw_shares(rng: np.random.Generator, disease: Disease) -> tuple[float, float]:
@@ -114,14 +115,14 @@ def spirometry(people: list[Person], shares: np.ndarray) -> pd.DataFrame:
 
 
 def finish_spirometry(table: pd.DataFrame, normal: pd.DataFrame, fev1: pd.Series, fvc: pd.Series) -> pd.DataFrame:
-    ratio, fev1_pp = (fev1 / fvc).round(4), (100 * fev1 / normal["fev1_pred"]).round(2)
+    ratio, fev1_pp = fev1 / fvc, (100 * fev1 / normal["fev1_pred"]).round(2)
     return pd.DataFrame(
         {
             "fev1_l": fev1,
             "fvc_l": fvc,
             "fev1_pp": fev1_pp,
             "fvc_pp": (100 * fvc / normal["fvc_pred"]).round(2),
-            "fev1_fvc": ratio,
+            "fev1_fvc": ratio.round(4),
             "gold": gold_stage(ratio, fev1_pp, table["never_smoked"]).astype(int),
         }
     )
@@ -168,7 +169,7 @@ def fit_severity(shares: np.ndarray) -> np.ndarray:
     """The severity whose expected FVC and ratio shares lie nearest, in units of their noise: (N, 2) to (N,)."""
     grid = np.linspace(0, 1, 201)
     expected = np.stack(expected_shares(grid), axis=1)
-    expected -= (MEAN_RESTRICTION, MEAN_HIDDEN)
+    expected -= (USUAL_RESTRICTION, USUAL_HIDDEN)
     distance = ((shares[:, None] - expected[None]) / (2 * FVC_NOISE, RATIO_NOISE)) ** 2  # FVC falls for other reasons too
     return grid[distance.sum(axis=2).argmin(axis=1)]
 

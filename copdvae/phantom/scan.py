@@ -12,7 +12,7 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from copdvae.phantom import anatomy
-from copdvae.phantom.anatomy import Breath, Thorax, Tubes, inside
+from copdvae.phantom.anatomy import Breath, Shapes, Thorax, Tubes, inside
 from copdvae.phantom.disease import Lesions
 from copdvae.phantom.people import Person
 
@@ -174,10 +174,9 @@ def mix(image: np.ndarray, share: np.ndarray, hu: float | np.ndarray) -> None:
     image += share * (hu - image)
 
 
-def paint_body(canvas: Canvas, thorax: Thorax, breath: Breath, rng: np.random.Generator, soft: np.ndarray) -> np.ndarray:
+def paint_body(canvas: Canvas, thorax: Thorax, shapes: Shapes, rng: np.random.Generator, soft: np.ndarray) -> np.ndarray:
     """Everything but the lungs: (z, y, x) HU. `soft` is smooth unit noise that breaks up the tissue."""
     x, y, z, edge = canvas.x, canvas.y, canvas.z, canvas.edge
-    wide = anatomy.cage(thorax, x, y, np.minimum(z, -thorax.dome))  # the cage, were there no dome
     up = np.clip(z + 70, 0, None)  # shoulders, arms raised
     skin = anatomy.superellipse(
         x,
@@ -196,9 +195,9 @@ def paint_body(canvas: Canvas, thorax: Thorax, breath: Breath, rng: np.random.Ge
     mix(image, inside(skin, edge), MUSCLE_HU + 8 * soft)
     fat = np.minimum(-skin - 2.5, skin + thorax.wall_fat + 5 * soft)  # a layer under the skin
     mix(image, inside(-fat, edge), FAT_HU + 6 * soft)
-    mix(image, inside(np.abs(wide - 12 - 2 * soft) - 2.2, edge) * 0.7, FAT_HU)  # between the muscles
+    close = shapes.cage
+    mix(image, inside(np.abs(close - 14 - 2 * soft) - 2.2, edge) * 0.6, FAT_HU)  # between the muscles
 
-    close = anatomy.cage(thorax, x, y, z)
     rib = (z - 0.42 * (y - thorax.centre_y)) / thorax.rib_pitch + thorax.rib_phase
     stripe = np.abs(rib - np.round(rib)) * thorax.rib_pitch - 5.2
     front = np.abs(x) + 14 < 0.4 * thorax.half_width
@@ -211,7 +210,7 @@ def paint_body(canvas: Canvas, thorax: Thorax, breath: Breath, rng: np.random.Ge
 
     inner = inside(np.maximum(close, z), edge)
     mix(image, inner, FAT_HU + 45 + 25 * soft)  # mediastinal fat; abdomen and lungs are painted over it
-    for organ in (anatomy.heart(thorax, x, y, z), anatomy.aorta(thorax, x, y, z)):
+    for organ in (shapes.heart, shapes.aorta):
         mix(image, inside(organ, edge) * inner, BLOOD_HU + 4 * soft)
     gullet = np.hypot(x - 8, y - anatomy.spine_y(thorax) + 32) - 8
     mix(image, inside(gullet, edge) * inner, MUSCLE_HU - 10)
@@ -302,9 +301,10 @@ def take_scan(
     canvas = Canvas(scanner, pose, size, top, bottom, thorax.centre_y + 8)
     soft = smooth_noise(rng, canvas.shape, 9 / canvas.edge)
     mottle = smooth_noise(rng, canvas.shape, 5 / canvas.edge)
-    image = paint_body(canvas, thorax, breath, rng, soft)
+    shapes = anatomy.chest_shapes(thorax, canvas.x, canvas.y, canvas.z)
+    image = paint_body(canvas, thorax, shapes, rng, soft)
 
-    lung = inside(anatomy.lungs(thorax, canvas.x, canvas.y, canvas.z), canvas.edge)
+    lung = inside(anatomy.lungs(thorax, canvas.x, canvas.y, canvas.z, shapes), canvas.edge)
     density = lung_density(canvas, thorax, breath, lesions, tissue, lung, mottle, effort)
     stretch = np.sqrt(np.array(breath.scale))  # holes empty half as well as lung
     holes = stamp_balls(canvas, breath.forward(lesions.hole_centre), lesions.hole_radius, stretch)

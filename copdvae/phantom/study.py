@@ -28,7 +28,9 @@ SIZES = (24, 512)
 EFFORT = (0.42, 0.64)  # expiratory over inspiratory volume
 FORMATS = ("dicom", "nifti")
 # Subjects that a study must refuse come on top of the good ones, with the reason that our readers give.
-PLANTED = ("missing_slice", "fev1_above_fvc", "age_out_of_range")
+BROKEN_SCAN = {"dicom": "missing_slice", "nifti": "truncated"}
+BAD_ROWS = ("fev1_above_fvc", "age_out_of_range", "height_out_of_range")
+PLANTED = 1 + len(BAD_ROWS)
 MISSING = 0.015  # share of good subjects without spirometry; as many without weight
 
 
@@ -67,7 +69,7 @@ def phantom(
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "phantom.json", json.dumps(settings, indent=2) + "\n")
 
-    rows = range(1, subjects + len(PLANTED) + 1)
+    rows = range(1, subjects + PLANTED + 1)
     names = [f"S{index:04d}" for index in rows]
     persons, diseases, tested = draw_people(seed, rows, spirometry)
     jobs = [
@@ -79,7 +81,7 @@ def phantom(
     truth = pd.DataFrame([result["truth"] for result in results], index=pd.Index(names, name="subject_id"))
     measured = pd.DataFrame([result["measured"] for result in results], index=truth.index)
     phenotypes = phenotype_table(seed, names, persons, tested.set_index(truth.index), measured)
-    planted = plant(phenotypes, names[subjects:])
+    planted = plant(phenotypes, names[subjects:], format)
     write_table(phenotypes, out / "phenotypes.csv")
     write_table(truth, out / "truth.csv")
     write_table(planted, out / "planted.csv")
@@ -97,7 +99,7 @@ def check_settings(out: Path, subjects: int, size: int, seed: int, format: str, 
     settings = {
         "copdvae": copdvae.__version__,
         "subjects": subjects,
-        "planted": len(PLANTED),
+        "planted": PLANTED,
         "size": size,
         "seed": seed,
         "format": format,
@@ -243,14 +245,17 @@ def phenotype_table(seed: int, names: list[str], persons: list[Person], tested: 
     return out
 
 
-def plant(phenotypes: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """Make the bad rows, in place; the broken scan is written by its worker. Columns subject_id, reason."""
-    for name, reason in zip(names, PLANTED, strict=True):
+def plant(phenotypes: pd.DataFrame, names: list[str], format: str) -> pd.DataFrame:
+    """Make the bad rows, in place; the first subject's scan is broken by its worker. Columns subject_id, reason."""
+    reasons = (BROKEN_SCAN[format], *BAD_ROWS)
+    for name, reason in zip(names, reasons, strict=True):
         if reason == "fev1_above_fvc":
             phenotypes.loc[name, "FEV1_utah"] = round(float(phenotypes.loc[name, "FVC_utah"]) + 0.4, 3)
         elif reason == "age_out_of_range":
             phenotypes.loc[name, "age_visit"] = 212.0
-    return pd.DataFrame({"reason": PLANTED}, index=pd.Index(names, name="subject_id"))
+        elif reason == "height_out_of_range":
+            phenotypes.loc[name, "Height_CM"] = round(float(phenotypes.loc[name, "Height_CM"]) * 10, 1)
+    return pd.DataFrame({"reason": reasons}, index=pd.Index(names, name="subject_id"))
 
 
 def manifest_table(truth: pd.DataFrame, format: str) -> pd.DataFrame:
