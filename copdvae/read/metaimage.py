@@ -218,7 +218,7 @@ def meta_header(path: Path, text: bytes) -> Header:
 def _data_file(path: Path, name: str) -> Path:
     """The neighbour of `path` that its header names: a plain name, a regular file, in the same folder and nowhere else."""
     data = path.parent / name
-    plain = name and Path(name).name == name and not {"%", "\\", ":", "*"} & set(name) and name.split()[0].upper() != "LIST"
+    plain = name and not {"%", "\\", ":", "*"} & set(name) and name.split()[0].upper() != "LIST"
     if not plain or not data.is_file() or data.resolve().parent != path.parent.resolve():
         raise ReadError(f"{path}: its voxels are not in one file beside it; expected a plain file name in the same folder", "outside_file")
     return data

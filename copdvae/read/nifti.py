@@ -93,8 +93,6 @@ def read_header(path: Path) -> Header:
             f"{path}: no orientation (qform and sform codes are 0), so left and right are unknown; convert it from DICOM again",
             "no_orientation",
         )
-    if unit not in UNITS_MM:
-        raise ReadError(f"{path}: length unit {unit}, expected mm, metre or micrometre", "bad_spacing")
     scale = np.diag([UNITS_MM[unit]] * 3 + [1.0])
     affine = RAS_TO_LPS @ scale @ (qform if sform is None else sform)
     shape = (dims[2], dims[1], dims[0])

@@ -171,15 +171,21 @@ def test_what_is_not_axial_ct_is_left_out_and_counted(tmp_path):
     write_series(tmp_path / "a")
     scout = setting(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], SOPInstanceUID="1.9")
     write_series(tmp_path / "scout", [0], orientation=SAGITTAL, change=scout)
-    write_series(tmp_path / "capture", [0], change=setting(SOPClassUID=SecondaryCaptureImageStorage))
-    write_series(tmp_path / "mr", [0], change=setting(SOPClassUID=MRImageStorage, Modality="MR"))
-    write_series(tmp_path / "colour", [0], change=setting(SamplesPerPixel=3, BitsAllocated=8, BitsStored=8, HighBit=7))
+    others = [
+        dict(SOPClassUID=SecondaryCaptureImageStorage),
+        dict(SOPClassUID=MRImageStorage),
+        dict(Modality="PT"),
+        dict(SamplesPerPixel=3),
+        dict(BitsAllocated=8, BitsStored=8, HighBit=7),
+    ]
+    for number, values in enumerate(others):
+        write_series(tmp_path / str(number), [0], change=setting(**values))
     (tmp_path / "README").write_text("not DICOM")
     (tmp_path / "a" / "empty.dcm").touch()
     (tmp_path / "a" / "almost.dcm").write_bytes(b"\x08\x00 a text that begins like DICOM")
     volume = read_ct(tmp_path)
     assert_reads_the_world(volume)
-    assert [int(warning.split()[0]) for warning in volume.warnings] == [7]
+    assert [int(warning.split()[0]) for warning in volume.warnings] == [9]
 
 
 def test_copies_of_slices_are_left_out_and_counted(tmp_path):
