@@ -99,6 +99,7 @@ def summarise(graded: pd.DataFrame, findings: list[Finding]) -> list[str]:
     ]
     stages = graded["gold"].value_counts().sort_index()
     lines.append("GOLD: " + (", ".join(f"{stage}: {count}" for stage, count in stages.items()) or "none"))
+    lines += [f"GOLD basis: {basis}: {count} rows" for basis, count in Counter(graded["gold_basis"].tolist()).items() if basis]
     for column, title in (("reason", "not predicted"), ("gold_reason", "no GOLD stage")):
         counts = Counter(reason for reason in graded[column].tolist() if reason)
         lines += [f"{title}, {reason}: {count} rows" for reason, count in counts.most_common()]

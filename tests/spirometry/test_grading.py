@@ -164,6 +164,7 @@ def test_the_command_writes_what_its_ending_says_and_tells_what_it_assumed(tmp_p
     np.testing.assert_allclose(back["fev1_pp"].astype(float), expected, rtol=1e-12)
     assert "4 rows, 4 predicted, 4 with a GOLD stage" in done.stderr
     assert "reference nhanes3: NHANES III" in done.stderr
+    assert "GOLD basis: pre-bronchodilator, not diagnostic: 4 rows" in done.stderr
     assert done.stdout.strip() == str(out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", out.name]
 
