@@ -12,7 +12,7 @@ import numpy as np
 from copdvae.errors import ReadError
 from copdvae.read.dicom_files import Slice, read_pixels, read_slice
 from copdvae.read.files import regular_files
-from copdvae.read.geometry import Placement, place
+from copdvae.read.geometry import Placement, place, summary
 from copdvae.read.volume import Volume
 
 READER = "dicom"
@@ -45,13 +45,7 @@ def read_volume(folder: Path, series: str | None = None) -> Volume:
 def check_headers(folder: Path, series: str | None = None) -> dict:
     """What `read_volume` would read, from headers alone."""
     found = find_series(folder, series)
-    return {
-        "reader": READER,
-        "shape": list(found.placement.shape),
-        "spacing_mm": list(found.placement.spacing),
-        "header": scanner(found.slices),
-        "warnings": list(found.warnings),
-    }
+    return summary(READER, found.placement, scanner(found.slices), found.warnings)
 
 
 def find_series(folder: Path, series: str | None) -> Series:

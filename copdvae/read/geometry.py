@@ -86,6 +86,12 @@ def place(shape: tuple[int, ...], affine: np.ndarray, path: Path) -> Placement:
     )
 
 
+def summary(reader: str, placement: Placement, header: dict, warnings: tuple[str, ...]) -> dict:
+    """What `check_ct` says of a CT; plain lists, so that it can be written as JSON."""
+    shape, spacing = list(placement.shape), list(placement.spacing)
+    return {"reader": reader, "shape": shape, "spacing_mm": spacing, "header": header, "warnings": list(warnings)}
+
+
 def clamp(hu: np.ndarray, path: Path) -> None:
     """Raise everything below air to air, in place; refuse what is not a number."""
     if not np.isfinite(hu).all():

@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from copdvae.errors import ReadError
-from copdvae.read.geometry import DEFLATE_LIMIT, Placement, clamp, place
+from copdvae.read.geometry import DEFLATE_LIMIT, Placement, clamp, place, summary
 from copdvae.read.volume import Volume
 
 IMAGE_IO = {"nrrd": "NrrdImageIO", "metaimage": "MetaImageIO"}  # named, so that no other one has a try
@@ -57,13 +57,7 @@ def read_volume(path: Path) -> Volume:
 
 def check_headers(path: Path) -> dict:
     header, placement = checked(path)
-    return {
-        "reader": header.reader,
-        "shape": list(placement.shape),
-        "spacing_mm": list(placement.spacing),
-        "header": {},
-        "warnings": list(placement.warnings),
-    }
+    return summary(header.reader, placement, {}, placement.warnings)
 
 
 def read_label_map(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from copdvae.errors import ReadError
-from copdvae.read.geometry import DEFLATE_LIMIT, Placement, clamp, place
+from copdvae.read.geometry import DEFLATE_LIMIT, Placement, clamp, place, summary
 from copdvae.read.volume import Volume
 
 READER = "nifti"
@@ -49,13 +49,7 @@ def read_volume(path: Path) -> Volume:
 def check_headers(path: Path) -> dict:
     """The header alone, and for an uncompressed file its size."""
     header = read_header(path)
-    return {
-        "reader": READER,
-        "shape": list(header.placement.shape),
-        "spacing_mm": list(header.placement.spacing),
-        "header": {},
-        "warnings": list(header.warnings),
-    }
+    return summary(READER, header.placement, {}, header.warnings)
 
 
 def read_label_map(path: Path) -> tuple[np.ndarray, np.ndarray]:
