@@ -5,12 +5,17 @@ import pytest
 from copdvae.files import digest_of, replacing, write_csv, write_json, write_text
 
 
+def killed_while_writing(path):
+    with replacing(path) as temporary:
+        temporary.write_text("half of tw")
+        raise KeyboardInterrupt
+
+
 def test_a_file_is_whole_or_as_it_was(tmp_path):
     path = tmp_path / "deep" / "a.txt"
     write_text(path, "one")
-    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
-        temporary.write_text("half of tw")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        killed_while_writing(path)
     assert path.read_text() == "one"
     assert [found.name for found in path.parent.iterdir()] == ["a.txt"]
     write_text(path, "two")
