@@ -38,12 +38,14 @@ def train(
     device: str = "cpu",
     bf16: bool = False,
     weight_decay: float = 0.0,
+    schedule: Callable[[int], float] = lambda step: 1.0,
 ) -> dict[str, float]:
     """Train to `steps`, or raise `Stopped` with a checkpoint saved. Returns seconds a step and the share of them spent waiting for data."""
     net, objective = net.to(device), objective.to(device)
     players = objective.players(net)  # type: ignore[arg-type]
     settings = {"lr": lr, "weight_decay": weight_decay}
     optimizers = {name: torch.optim.Adam(weights, **(settings | objective.adam().get(name, {}))) for name, weights in players.items()}
+    rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in optimizers.items()}
     first = restore(optimizers)
     waited = worked = 0.0
 
@@ -61,15 +63,19 @@ def train(
         for name, loss in losses.by_player.items():
             loss.backward(inputs=players[name], retain_graph=len(losses.by_player) > 1)
         share_gradients(players)
-        for optimizer in optimizers.values():
+        for name, optimizer in optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = rates[name] * schedule(step)  # a function of the step alone, so resuming is exact
             optimizer.step()
             optimizer.zero_grad()
 
-        if logging:
-            log(step, finite(losses, step) | norms)
-        waited, worked = waited + ready - start, worked + time.perf_counter() - ready
         stopping = stop()
-        if (step + 1) % every.save == 0 or step + 1 == steps or stopping:
+        saving = (step + 1) % every.save == 0 or step + 1 == steps or stopping
+        numbers = finite(losses, step) if logging or saving else {}  # what is not a number is never saved
+        if logging:
+            log(step, numbers | norms)
+        waited, worked = waited + ready - start, worked + time.perf_counter() - ready
+        if saving:
             save(step + 1, optimizers)
             net.train()
         if stopping and step + 1 < steps:
@@ -108,7 +114,7 @@ def share_gradients(players: dict[str, list[nn.Parameter]]) -> None:
 def finite(losses: Losses, step: int) -> dict[str, float]:
     """Losses and logs as numbers; raises with the step and every value if one is not finite."""
     values: dict[str, Any] = {name if len(losses.by_player) > 1 else "loss": loss for name, loss in losses.by_player.items()} | losses.logs
-    numbers = {name: float(value) for name, value in values.items()}
+    numbers = {name: float(value.detach()) for name, value in values.items()}
     if not all(abs(number) < float("inf") for number in numbers.values()):
         listed = ", ".join(f"{name} {number:.6g}" for name, number in numbers.items())
         raise CopdvaeError(f"training diverged at step {step}: {listed}. Try a smaller learning rate or pair weight")
