@@ -64,7 +64,7 @@ def draw_thorax(rng: np.random.Generator, person: Person) -> Thorax:
     size = (person.height_cm / 170) ** 0.8 * (1.03 if person.sex == "M" else 0.96)
     bmi = person.weight_kg / (person.height_cm / 100) ** 2
     half_width, half_depth = 131 * size * rng.normal(1, 0.04), 88 * size * rng.normal(1, 0.06)
-    fat = np.clip(6 + 1.5 * (bmi - 20) + rng.normal(0, 3), 5, 42)
+    fat = float(np.clip(6 + 1.5 * (bmi - 20) + rng.normal(0, 3), 5, 42))
     total = (6.2 if person.sex == "M" else 4.9) * (person.height_cm / (176 if person.sex == "M" else 163)) ** 2.3 * 1000
     return Thorax(
         half_width=half_width,
@@ -73,7 +73,7 @@ def draw_thorax(rng: np.random.Generator, person: Person) -> Thorax:
         dome=rng.uniform(115, 150) * size,
         wall=14 + fat,
         wall_fat=fat,
-        breasts=np.clip(rng.normal(22, 8), 5, 45) if person.sex == "F" else 0.0,
+        breasts=float(np.clip(rng.normal(22, 8), 5, 45)) if person.sex == "F" else 0.0,
         square=rng.uniform(2.1, 2.7),
         heart=size * rng.uniform(0.85, 1.15),
         heart_shift=(rng.normal(0, 4), rng.normal(0, 3), rng.normal(0, 5)),
@@ -100,25 +100,23 @@ def exhale(thorax: Thorax, effort: float, rng: np.random.Generator) -> tuple[Tho
         lung_volume_ml=thorax.lung_volume_ml * effort,
     )
     out = settle_diaphragm(out)
-    # The heart rides up with the diaphragm, by two thirds of its way.
-    rise = out.diaphragm - thorax.diaphragm
-    dx, dy, dz = thorax.heart_shift
-    out = settle_diaphragm(replace(out, heart_shift=(dx, dy, dz + 0.62 * rise)))
     return out, Breath((sx, sy, out.diaphragm / thorax.diaphragm), back)
 
 
 def settle_diaphragm(thorax: Thorax, step_mm: float = 8.0) -> Thorax:
-    """Put the diaphragm where the lungs above it have `lung_volume_ml`."""
+    """Put the diaphragm where the lungs above it have `lung_volume_ml`; the heart lies on it, so this takes a few rounds."""
     x = np.arange(-thorax.half_width, thorax.half_width + step_mm, step_mm, dtype=np.float32)
     y = thorax.centre_y + np.arange(-thorax.half_depth, thorax.half_depth + step_mm, step_mm, dtype=np.float32)
     z = np.arange(-360, step_mm, step_mm, dtype=np.float32)
     z, y, x = np.meshgrid(z, y, x, indexing="ij", sparse=True)
-    room = inside(chest_shapes(thorax, x, y, z).pleura, step_mm).ravel()
     foot = (z - diaphragm_height(thorax, x, y)).ravel()  # the diaphragm's foot at which this voxel just counts
     order = np.argsort(-foot)
-    volume = np.cumsum(room[order]) * step_mm**3 / 1000
-    last = min(int(np.searchsorted(volume, thorax.lung_volume_ml)), len(volume) - 1)
-    return replace(thorax, diaphragm=float(foot[order[last]]))
+    for _ in range(3):
+        room = inside(chest_shapes(thorax, x, y, z).pleura, step_mm).ravel()
+        volume = np.cumsum(room[order]) * step_mm**3 / 1000
+        last = min(int(np.searchsorted(volume, thorax.lung_volume_ml)), len(volume) - 1)
+        thorax = replace(thorax, diaphragm=float(foot[order[last]]))
+    return thorax
 
 
 def cage(thorax: Thorax, x, y, z) -> np.ndarray:
@@ -126,14 +124,36 @@ def cage(thorax: Thorax, x, y, z) -> np.ndarray:
 
     Half way to the side it reaches further back (the gutters beside the spine) and forward than in the middle.
     """
-    height = 1 - np.minimum(np.maximum(-z, 0.5) / thorax.dome, 1)  # 1 at the apex, 0 from the dome's foot down
-    grow = np.minimum(np.maximum(-z, 0) / 220, 1)
-    width = thorax.half_width * np.sqrt(1 - height**2) * (0.92 + 0.08 * grow)
-    depth = thorax.half_depth * np.sqrt(1 - height**2.4) * (0.92 + 0.08 * grow)
+    down = np.clip(-z, 0.5, 250)
+    table = np.arange(0, 251, 0.5, dtype=np.float32)  # the profile in z, half a millimetre a step
+    level = np.rint(2 * down).astype(np.int16)
+    height = 1 - np.minimum(np.maximum(table, 0.5) / thorax.dome, 1)  # 1 at the apex, 0 from the dome's foot down
+    grow = 0.92 + 0.08 * np.minimum(table / 220, 1)
+    width = (thorax.half_width * np.sqrt(1 - height**2) * grow)[level]
+    depth = (thorax.half_depth * np.sqrt(1 - height**2.4) * grow)[level]
+    height = height[level]
     along = y - thorax.centre_y - 0.2 * thorax.half_depth * height  # the apex lies towards the back
     gutter = 1 - (2 * np.minimum(np.abs(x) / thorax.half_width, 1) - 1) ** 2  # 0 in the middle and at the side, 1 half way
-    depth = depth * (0.95 + np.where(along > 0, 0.17, 0.08) * gutter)
+    depth = depth * (0.95 + np.where(along > 0, np.float32(0.17), np.float32(0.08)) * gutter)
     return np.maximum(superellipse(x, along, width, depth, CAGE_POWER), z)
+
+
+def skin(thorax: Thorax, x, y, z) -> np.ndarray:
+    """Distance from the skin: a superellipse that widens to shoulders with raised arms, and breasts."""
+    up = np.clip(z + 70, 0, 120)
+    out = superellipse(
+        x,
+        y - thorax.centre_y - 4,
+        thorax.half_width + thorax.wall + 0.55 * up - 0.0019 * up**2,
+        thorax.half_depth + 0.62 * thorax.wall + 16 - 0.22 * np.clip(z + 30, 0, 120),
+        thorax.square,
+    )
+    if thorax.breasts:
+        front = thorax.centre_y - thorax.half_depth
+        for side in (-68, 68):
+            ratio = np.sqrt(((x - side) / 58) ** 2 + ((y - front) / (18 + thorax.breasts)) ** 2 + ((z + 145) / 62) ** 2)
+            out = np.minimum(out, (ratio - 1) * 30)
+    return out
 
 
 def superellipse(x, y, width, depth, power: float) -> np.ndarray:
@@ -148,12 +168,12 @@ def spine_y(thorax: Thorax) -> float:
 
 
 def heart(thorax: Thorax, x, y, z) -> np.ndarray:
-    """An ellipsoid whose long axis points left, forward and down."""
+    """An ellipsoid on the diaphragm whose long axis points left, forward and down."""
     dx, dy, dz = thorax.heart_shift
-    x, y, z = x - 20 - dx, y - (thorax.centre_y - 0.32 * thorax.half_depth) - dy, z + 165 - dz
+    x, y, z = x - 20 - dx, y - (thorax.centre_y - 0.32 * thorax.half_depth) - dy, z - thorax.diaphragm - 60 - dz
     along = 0.75 * x - 0.4 * y - 0.52 * z
     radius2 = x**2 + y**2 + z**2 - along**2
-    long_axis, short_axis = 66 * thorax.heart, 50 * thorax.heart
+    long_axis, short_axis = 70 * thorax.heart, 50 * thorax.heart
     ratio = np.sqrt((along / long_axis) ** 2 + radius2 / short_axis**2)
     return (ratio - 1) * short_axis
 
@@ -176,7 +196,8 @@ def mediastinum(thorax: Thorax, x, y, z) -> np.ndarray:
     hila = np.exp(-(((z - CARINA_MM + 20) / 32) ** 2))
     middle = 1 - np.clip(np.abs(forward - 0.05) / 0.9, 0, 1) ** 2
     low = np.clip((-z - 130) / 60, 0, 1)  # below the hila only gullet and fat remain
-    width = thorax.mediastinum * (7 + middle * (20 + 14 * hila - 6 * low))
+    behind = 1 - 0.8 * low * (forward < 0)  # there the heart lies in front
+    width = thorax.mediastinum * (7 + middle * behind * (20 + 14 * hila - 6 * low))
     return np.abs(x - 4) - width
 
 
@@ -210,7 +231,7 @@ def diaphragm_height(thorax: Thorax, x, y) -> np.ndarray:
     across = (np.abs(x) - 0.5 * thorax.half_width) / (0.52 * thorax.half_width)
     along = (y - thorax.centre_y + 6) / thorax.half_depth
     dome = np.sqrt(np.clip(1.02 - across**2 - 0.92 * along**2, 0, 1))
-    height = np.where(x < 0, thorax.dome_right, thorax.dome_right - 12)
+    height = np.where(x < 0, np.float32(thorax.dome_right), np.float32(thorax.dome_right - 12))
     return height * dome - 16 * along
 
 

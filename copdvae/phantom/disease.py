@@ -35,7 +35,7 @@ def draw_lesions(rng: np.random.Generator, thorax: Thorax, disease: Disease) -> 
     points = points[lungs(thorax, *points.T) < -2]
     height = 1 - points[:, 2] / thorax.diaphragm  # 1 at the apex, 0 at the base
 
-    emphysema = MOST_EMPHYSEMA * disease.emphysema**1.7 * np.exp(rng.normal(0, 0.15))
+    emphysema = MOST_EMPHYSEMA * disease.emphysema**1.3 * np.exp(rng.normal(0, 0.1))
     trapping = MOST_TRAPPING * disease.small_airways**1.2 * np.exp(rng.normal(0, 0.15))
     centre, radius = draw_holes(rng, points, height, emphysema, thorax.lung_volume_ml * 1000, disease.emphysema)
     lobules, trapped = draw_lobules(rng, points, height, trapping)

@@ -18,7 +18,7 @@ from copdvae.spirometry import gold_stage, predict
 
 REFERENCE = "gli2012"
 RACES = {1: "white", 2: "black"}  # COPDGene's codes: non-Hispanic white, African American
-FACTOR_CORRELATION = 0.85  # of emphysema with small-airway disease, before they become uniform
+FACTOR_CORRELATION = 0.9  # of emphysema with small-airway disease, before they become uniform
 NEVER_SMOKED = 0.06
 RESTRICTED = 0.28  # lose FVC for other reasons than COPD
 FVC_NOISE, RATIO_NOISE = 0.075, 0.045  # of the spirometer and of the day, as shares of the predicted values

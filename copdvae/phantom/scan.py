@@ -64,7 +64,9 @@ class Parenchyma:
 
 def draw_parenchyma(rng: np.random.Generator, person: Person) -> Parenchyma:
     """Healthy lung's own variation; who smokes now has denser lungs."""
-    return Parenchyma(np.clip(rng.normal(0.120, 0.006), 0.108, 0.134) + 0.006 * person.smokes_now, rng.uniform(0.04, 0.1), rng.uniform(0.04, 0.08))
+    return Parenchyma(
+        float(np.clip(rng.normal(0.120, 0.006), 0.108, 0.134)) + 0.006 * person.smokes_now, rng.uniform(0.04, 0.1), rng.uniform(0.04, 0.08)
+    )
 
 
 def draw_scanner(rng: np.random.Generator, size: int, thorax: Thorax) -> Scanner:
@@ -102,6 +104,13 @@ class Canvas:
     def voxels(self, points: np.ndarray) -> np.ndarray:
         """(N, 3) patient points (x, y, z) to fractional voxel indices (x, y, z)."""
         return (points @ self.turn + self.shift - self.origin) / self.step
+
+    def around(self, low: tuple[float, float, float], high: tuple[float, float, float]) -> tuple[slice, slice, slice]:
+        """The slices (z, y, x) of the smallest block of voxels that holds the patient's box from `low` to `high` (x, y, z)."""
+        corners = self.voxels(np.array([[(low, high)[i][0], (low, high)[j][1], (low, high)[k][2]] for i, j, k in np.ndindex(2, 2, 2)]))
+        first = np.maximum(np.floor(corners.min(axis=0)) - 1, 0).astype(int)
+        last = np.maximum(np.ceil(corners.max(axis=0)) + 2, 0).astype(int)
+        return tuple(slice(a, b) for a, b in zip(first[::-1], last[::-1], strict=True))  # type: ignore[return-value]
 
 
 def stamp_balls(canvas: Canvas, centre: np.ndarray, radius: np.ndarray, stretch: np.ndarray) -> np.ndarray:
@@ -176,72 +185,81 @@ def mix(image: np.ndarray, share: np.ndarray, hu: float | np.ndarray) -> None:
 
 def paint_body(canvas: Canvas, thorax: Thorax, shapes: Shapes, rng: np.random.Generator, soft: np.ndarray) -> np.ndarray:
     """Everything but the lungs: (z, y, x) HU. `soft` is smooth unit noise that breaks up the tissue."""
-    x, y, z, edge = canvas.x, canvas.y, canvas.z, canvas.edge
-    up = np.clip(z + 70, 0, None)  # shoulders, arms raised
-    skin = anatomy.superellipse(
-        x,
-        y - thorax.centre_y - 4,
-        thorax.half_width + thorax.wall + 0.55 * up - 0.0019 * up**2,
-        thorax.half_depth + 0.62 * thorax.wall + 16 - 0.22 * np.clip(z + 30, 0, None),
-        thorax.square,
-    )
-    if thorax.breasts:
-        front = thorax.centre_y - thorax.half_depth
-        for side in (-1, 1):
-            ratio = np.sqrt(((x - side * 68) / 58) ** 2 + ((y - front) / (18 + thorax.breasts)) ** 2 + ((z + 145) / 62) ** 2)
-            skin = np.minimum(skin, (ratio - 1) * 30)
+    z, edge = canvas.z, canvas.edge
     image = np.full(canvas.shape, -1000.0, dtype=np.float32)
     paint_table(canvas, image, thorax)
+    skin = anatomy.skin(thorax, canvas.x, canvas.y, z)
     mix(image, inside(skin, edge), MUSCLE_HU + 8 * soft)
     fat = np.minimum(-skin - 2.5, skin + thorax.wall_fat + 5 * soft)  # a layer under the skin
     mix(image, inside(-fat, edge), FAT_HU + 6 * soft)
-    close = shapes.cage
-    mix(image, inside(np.abs(close - 14 - 2 * soft) - 2.2, edge) * 0.6, FAT_HU)  # between the muscles
-
-    rib = (z - 0.42 * (y - thorax.centre_y)) / thorax.rib_pitch + thorax.rib_phase
-    stripe = np.abs(rib - np.round(rib)) * thorax.rib_pitch - 5.2
-    front = np.abs(x) + 14 < 0.4 * thorax.half_width
-    shell = np.abs(close - 7) - 4.0
-    mix(image, inside(np.maximum(shell, stripe), edge) * ~(front & (y < thorax.centre_y)), BONE_HU - 150)
-    blade = np.maximum(np.abs(close - 25 - 0.1 * np.abs(z + 60)) - 3.0, np.maximum(np.abs(z + 60) - 75, 55 - y + thorax.centre_y))
-    mix(image, inside(np.maximum(blade, 45 - np.abs(x)), edge), BONE_HU - 200)
-    bone = np.maximum(np.abs(x) - 19, np.abs(y - thorax.centre_y + thorax.half_depth + 7) - 6)
-    mix(image, inside(np.maximum(bone, np.maximum(z + 40, -170 - z)), edge), MARROW_HU)
-
-    inner = inside(np.maximum(close, z), edge)
+    paint_bones(canvas, image, thorax, shapes.cage, soft)
+    inner = inside(np.maximum(shapes.cage, z), edge)
     mix(image, inner, FAT_HU + 45 + 25 * soft)  # mediastinal fat; abdomen and lungs are painted over it
     for organ in (shapes.heart, shapes.aorta):
         mix(image, inside(organ, edge) * inner, BLOOD_HU + 4 * soft)
-    gullet = np.hypot(x - 8, y - anatomy.spine_y(thorax) + 32) - 8
-    mix(image, inside(gullet, edge) * inner, MUSCLE_HU - 10)
     paint_abdomen(canvas, image, thorax, inner, rng, soft)
+    paint_spine(canvas, image, thorax, inner)
+    return image
 
-    centre = anatomy.spine_y(thorax)
+
+def paint_bones(canvas: Canvas, image: np.ndarray, thorax: Thorax, cage: np.ndarray, soft: np.ndarray) -> None:
+    """Ribs as stripes on the cage that fall towards the front, shoulder blades outside them, the breast bone; fat between muscles."""
+    front, edge = thorax.centre_y - thorax.half_depth, canvas.edge
+    side, back = thorax.half_width + 45, thorax.centre_y + thorax.half_depth + 45
+    at = canvas.around((-side, front - 45, -400), (side, back, 60))
+    x, y, z, close = canvas.x[at], canvas.y[at], canvas.z[at], cage[at]
+    mix(image[at], inside(np.abs(close - 14 - 2 * soft[at]) - 2.2, edge) * 0.6, FAT_HU)
+    rib = (z - 0.42 * (y - thorax.centre_y)) / thorax.rib_pitch + thorax.rib_phase
+    stripe = np.abs(rib - np.round(rib)) * thorax.rib_pitch - 5.2
+    cartilage = (np.abs(x) + 14 < 0.4 * thorax.half_width) & (y < thorax.centre_y)
+    mix(image[at], inside(np.maximum(np.abs(close - 7) - 4, stripe), edge) * ~cartilage, BONE_HU - 150)
+
+    at = canvas.around((-side, thorax.centre_y + 40, -140), (side, back, 30))
+    x, y, above = canvas.x[at], canvas.y[at], np.abs(canvas.z[at] + 60)
+    blade = np.maximum(np.abs(cage[at] - 25 - 0.1 * above) - 3.0, np.maximum(above - 75, 55 - y + thorax.centre_y))
+    mix(image[at], inside(np.maximum(blade, 45 - np.abs(x)), edge), BONE_HU - 200)
+
+    at = canvas.around((-25, front - 20, -180), (25, front + 5, -30))
+    x, y, z = canvas.x[at], canvas.y[at], canvas.z[at]
+    bone = np.maximum(np.abs(x) - 19, np.abs(y - front + 7) - 6)
+    mix(image[at], inside(np.maximum(bone, np.maximum(z + 40, -170 - z)), edge), MARROW_HU)
+
+
+def paint_spine(canvas: Canvas, image: np.ndarray, thorax: Thorax, inner: np.ndarray) -> None:
+    """Vertebral bodies with discs, arches and processes round the cord, and the gullet in front of them."""
+    centre, edge = anatomy.spine_y(thorax), canvas.edge
+    at = canvas.around((-34, centre - 45, -500), (34, centre + 70, 120))
+    x, y, z, part = canvas.x[at], canvas.y[at], canvas.z[at], image[at]
+    gullet = np.hypot(x - 8, y - centre + 32) - 8
+    mix(part, inside(gullet, edge) * inner[at], MUSCLE_HU - 10)
     vertebra = np.hypot(x / 1.1, y - centre) - 16.5
     disc = np.abs(((z / 27 + thorax.rib_phase) % 1) - 0.5) * 27 - 10.5
-    mix(image, inside(vertebra, edge), np.where(disc > 0, 90.0, MARROW_HU).astype(np.float32))
-    mix(image, inside(np.abs(vertebra) - 1.6, edge), BONE_HU)
-    mix(image, inside(np.hypot(x, y - centre - 25) - 7, edge), 20.0)  # cord
-    arch = np.maximum(np.abs(np.hypot(x, y - centre - 25) - 11) - 3, np.abs(x) - 26)
+    mix(part, inside(vertebra, edge), np.where(disc > 0, np.float32(90), np.float32(MARROW_HU)))
+    mix(part, inside(np.abs(vertebra) - 1.6, edge), BONE_HU)
+    cord = np.hypot(x, y - centre - 25)
+    mix(part, inside(cord - 7, edge), 20.0)
+    arch = np.maximum(np.abs(cord - 11) - 3, np.abs(x) - 26)
     process = np.maximum(np.abs(x) - 4, np.abs(y - centre - 48) - 14)
-    mix(image, inside(np.minimum(arch, process), edge) * (y < centre + 62), BONE_HU - 150)
-    return image
+    mix(part, inside(np.minimum(arch, process), edge) * (y < centre + 62), BONE_HU - 150)
 
 
 def paint_abdomen(canvas: Canvas, image: np.ndarray, thorax: Thorax, inner: np.ndarray, rng: np.random.Generator, soft: np.ndarray) -> None:
     """Liver under the right dome, spleen and a stomach with gas under the left one."""
-    x, y, z, edge = canvas.x, canvas.y, canvas.z, canvas.edge
-    above = anatomy.diaphragm_height(thorax, x, y) + thorax.diaphragm - z  # depth below the diaphragm, mm
-    below = inside(-above * 0.75, edge) * inner
-    mix(image, below, FAT_HU + 15 * soft)
-    liver = np.maximum(3 - above, x - 42 + 0.25 * (above - 30))
-    mix(image, inside(liver, edge) * below, LIVER_HU + 3 * soft)
-    spleen = np.sqrt(((x - 82) / 34) ** 2 + ((y - thorax.centre_y - 42) / 44) ** 2 + ((above - 45) / 42) ** 2) - 1
-    mix(image, inside(spleen * 34, edge) * below, LIVER_HU - 8)
-    stomach = np.sqrt(((x - 62) / 44) ** 2 + ((y - thorax.centre_y + 18) / 46) ** 2 + ((above - 48) / 42) ** 2) - 1
-    mix(image, inside(stomach * 40, edge) * below, 25.0 + 6 * soft)
+    side, top = thorax.half_width + 25, thorax.diaphragm + thorax.dome_right + 30
+    at = canvas.around((-side, thorax.centre_y - thorax.half_depth - 25, -600), (side, thorax.centre_y + thorax.half_depth + 25, top))
+    x, y, z, edge = canvas.x[at], canvas.y[at], canvas.z[at], canvas.edge
+    part, soft = image[at], soft[at]
+    deep = anatomy.diaphragm_height(thorax, x, y) + thorax.diaphragm - z  # below the diaphragm, mm
+    below = inside(-deep * 0.75, edge) * inner[at]
+    mix(part, below, FAT_HU + 15 * soft)
+    liver = np.maximum(3 - deep, x - 42 + 0.25 * (deep - 30))
+    mix(part, inside(liver, edge) * below, LIVER_HU + 3 * soft)
+    spleen = np.sqrt(((x - 82) / 34) ** 2 + ((y - thorax.centre_y - 42) / 44) ** 2 + ((deep - 45) / 42) ** 2) - 1
+    mix(part, inside(spleen * 34, edge) * below, LIVER_HU - 8)
+    stomach = np.sqrt(((x - 62) / 44) ** 2 + ((y - thorax.centre_y + 18) / 46) ** 2 + ((deep - 48) / 42) ** 2) - 1
+    mix(part, inside(stomach * 40, edge) * below, 25.0 + 6 * soft)
     level = thorax.centre_y - rng.uniform(20, 60)  # gas floats to the front
-    mix(image, inside(np.maximum(stomach * 40 + 6, y - level), edge) * below, -960.0)
+    mix(part, inside(np.maximum(stomach * 40 + 6, y - level), edge) * below, -960.0)
 
 
 def paint_table(canvas: Canvas, image: np.ndarray, thorax: Thorax) -> None:
@@ -274,8 +292,11 @@ def lung_density(canvas, thorax, breath, lesions: Lesions, tissue: Parenchyma, l
     x, y, z = breath.backward(canvas.x[where], canvas.y[where], canvas.z[where])
     points = np.stack([x, y, z], axis=1)
     wobble = 5 * np.stack([np.sin(z / 9), np.sin(x / 9 + 1), np.sin(y / 9 + 2)], axis=1)  # lobules have no flat faces
-    cell = KDTree(lesions.lobule_centre).query(points + wobble)[1]
-    gain = 1 + (1 / effort - 1) * (1 - lesions.lobule_trapping[cell])
+    if effort < 1:
+        cell = KDTree(lesions.lobule_centre).query(points + wobble)[1]
+        gain = 1 + (1 / effort - 1) * (1 - lesions.lobule_trapping[cell])
+    else:
+        gain = 1.0
     down = (canvas.y[where] - thorax.centre_y) / thorax.half_depth
     gravity = 1 + tissue.gravity * (1 + 1.2 * (1 - effort) / 0.5) * down
     density[where] = tissue.density * gain * gravity * (1 + tissue.mottle * mottle[where])
@@ -317,13 +338,15 @@ def take_scan(
 
 
 def paint_fissures(canvas: Canvas, thorax: Thorax, breath: Breath, image: np.ndarray, lung: np.ndarray) -> None:
-    """Oblique fissures on both sides, the horizontal one on the right: sheets of 1 mm, mostly lost in the voxel."""
-    x, y, z = breath.backward(canvas.x, canvas.y, canvas.z)
+    """Oblique fissures on both sides, the horizontal one on the right: sheets of .7 mm, mostly lost in the voxel."""
+    where = lung > 0
+    x, y, z = breath.backward(canvas.x[where], canvas.y[where], canvas.z[where])
     middle = 0.5 * thorax.diaphragm / breath.scale[2]
     oblique = (z - middle + 12 - 0.85 * y + 0.0011 * (np.abs(x) - 60) ** 2) * 0.76
-    horizontal = np.where((x < 0) & (oblique > 0), z - middle - 4 + 0.0016 * (y + 30) ** 2, 1e3)
+    horizontal = np.where((x < 0) & (oblique > 0), z - middle - 4 + 0.0016 * (y + 30) ** 2, np.float32(1e3))
     thin = np.minimum(np.abs(oblique), np.abs(horizontal))
-    mix(image, np.clip(1 - thin / canvas.edge, 0, 1) * (0.7 / canvas.edge) * lung, 20.0)
+    share = np.clip(1 - thin / canvas.edge, 0, 1) * (0.7 / canvas.edge) * lung[where]
+    image[where] += share * (20 - image[where])
 
 
 def paint_tubes(canvas: Canvas, breath: Breath, lesions: Lesions, trees: tuple[Tubes, Tubes], image: np.ndarray, lung: np.ndarray) -> None:

@@ -114,7 +114,9 @@ def test_disease_shows_as_low_attenuation_and_leaves_body_and_scanner_alone():
 def test_emphysema_is_apical():
     chest = anatomy.settle_diaphragm(anatomy.draw_thorax(np.random.default_rng(0), job().person))
     heights = [
-        1 - disease.draw_lesions(np.random.default_rng(seed), chest, people.Disease(0.8, 0.8, 0.8, 0, 0)).hole_centre[:, 2].mean() / chest.diaphragm
+        1
+        - disease.draw_lesions(np.random.default_rng(seed), chest, people.Disease(0.8, 0.8, 0.8, 0, 0)).hole_centre[:, 2].mean()
+        / chest.diaphragm
         for seed in range(8)
     ]
     assert np.mean(heights) > 0.52  # 0 at the base, 1 at the apex; lungs are wider below
