@@ -1,7 +1,7 @@
 """A lung mask from a threshold, or from a map that the user gives.  Arrays are (z, y, x), frame LPS: the right lung is at low x.
 
 The threshold mask takes the air inside the body, tracks trachea and main bronchi down from the top and takes them out, tells right and
-left apart, and closes what the lungs enclose (vessels, nodules). All that runs on a coarse copy (about 3 mm): structures that decide it are
+left apart, and closes what the lungs enclose (vessels, nodules). All that runs on a coarse copy (up to 4 mm): structures that decide it are
 larger, and a 512 x 512 x 600 scan needs no more memory for it than a small one. Only the border is then drawn on the scan's own grid, where
 the parenchyma's own density and the tissue's meet half way.
 """
@@ -20,7 +20,7 @@ RIGHT, LEFT, AIRWAYS = 1, 2, 3
 FIRST_THRESHOLD_HU = -400.0  # air from tissue, before the lung's own density is known
 TISSUE_HU = 40.0  # chest wall and mediastinum
 THRESHOLDS_HU = (-450.0, -320.0)  # of the border: emphysema and full expiration reach these ends
-COARSE_MM = 3.0
+COARSE_MM = 4.0
 
 CLOSING_MM = 7.0  # radius: a lower-lobe vessel is some 14 mm wide, the hilum more
 HOLE_CM2 = 4.0  # a hole in a slice that is larger is a dome of the diaphragm or the hilum, not a vessel
@@ -84,10 +84,12 @@ def find_lungs(volume: Volume) -> Lungs:
     threshold = half_way(inner_hu[lungs > 0])
     lungs = close_lungs(widen(lungs, inner_hu < threshold, walled), walled, spacing)
 
-    if not airways.any():
+    trachea_hu = core_hu(inner_hu, airways)
+    if trachea_hu is None:
         warnings.append("no trachea was found: the large airways count as lung")
-    labels = draw_border(volume.hu, uncrop(lungs, box, hu.shape), uncrop(airways, box, hu.shape), steps, threshold)
-    return Lungs(labels, "threshold", tuple(warnings) + credible(labels, volume), core_hu(inner_hu, airways))
+    lumen_threshold = ((trachea_hu or 0) + float(np.median(inner_hu[lungs > 0]))) / 2
+    labels = draw_border(volume.hu, uncrop(lungs, box, hu.shape), uncrop(airways, box, hu.shape), steps, (threshold, lumen_threshold))
+    return Lungs(labels, "threshold", tuple(warnings) + credible(labels, volume), trachea_hu)
 
 
 def given_lungs(labels: np.ndarray, volume: Volume) -> Lungs:
@@ -431,32 +433,38 @@ def small_holes(part: np.ndarray, axis: int, spacing: np.ndarray) -> np.ndarray:
     return small[holes]
 
 
-def draw_border(hu: np.ndarray, lungs: np.ndarray, airways: np.ndarray, steps: tuple[int, ...], threshold: float) -> np.ndarray:
-    """Labels on the scan's own grid.  Deep inside the coarse lungs all is lung; near their border, what is below `threshold`."""
+def draw_border(
+    hu: np.ndarray, lungs: np.ndarray, airways: np.ndarray, steps: tuple[int, ...], thresholds: tuple[float, float]
+) -> np.ndarray:
+    """Labels on the scan's own grid.  Deep inside the coarse lungs all is lung; near their border, what is below the first threshold.
+
+    Around the coarse lumen airway is what is below the second one: wall and parenchyma lie there too.
+    """
+    if max(steps) == 1:
+        return np.where(airways, AIRWAYS, lungs).astype(np.uint8)
     finer = CROSS.copy()  # a border is only redrawn along the axes that were made coarse
     for axis, step in enumerate(steps):
         if step == 1:
             finer[tuple([0, 2] if a == axis else slice(None) for a in range(3))] = False
-    if max(steps) == 1:
-        return np.where(airways, AIRWAYS, lungs).astype(np.uint8)
-
     certain, wide = np.zeros_like(lungs), np.zeros_like(lungs)
     for side in (RIGHT, LEFT):
         lung = lungs == side
         certain[worn(lung, finer)] = side
-        wide[grown(lung, finer) & ((lungs == 0) | lung)] = side
-    wide[grown(airways, finer) & (lungs == 0)] = AIRWAYS
-    certain[airways], wide[airways] = 0, AIRWAYS
+        wide[grown(lung, finer) & ((lungs == 0) | lung) & ~airways] = side
+    rim = grown(airways, finer) & (lungs == 0)
 
     labels = np.zeros(hu.shape, dtype=np.uint8)
-    for z in np.nonzero(wide.any(axis=(1, 2)))[0]:
-        rows, columns = (np.nonzero(wide[z].any(axis=axis))[0] for axis in (1, 0))
+    for z in np.nonzero((rim | (wide > 0)).any(axis=(1, 2)))[0]:
+        rows, columns = (np.nonzero((rim[z] | (wide[z] > 0)).any(axis=axis))[0] for axis in (1, 0))
         box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        sure, maybe = (stretch(plane[z][box], steps[1:]) for plane in (certain, wide))
+        sure, maybe, lumen, near_lumen = (stretch(plane[z][box], steps[1:]) for plane in (certain, wide, airways, rim))
         place = np.s_[rows[0] * steps[1] : (rows[-1] + 1) * steps[1], columns[0] * steps[2] : (columns[-1] + 1) * steps[2]]
-        for slice_hu, slice_labels in zip(hu[z * steps[0] :][: steps[0]], labels[z * steps[0] :][: steps[0]], strict=True):
-            low = smooth(slice_hu[place] < threshold)
-            slice_labels[place] = np.where(sure > 0, sure, np.where(low, maybe, 0))
+        for k in range(z * steps[0], (z + 1) * steps[0]):
+            low = smooth(hu[k][place] < thresholds[0])
+            drawn = np.where(sure > 0, sure, maybe * low)
+            if near_lumen.any():
+                drawn[(lumen & low) | (near_lumen & (hu[k][place] < thresholds[1]))] = AIRWAYS
+            labels[k][place] = drawn
     return labels
 
 
@@ -480,7 +488,7 @@ def smooth(low: np.ndarray) -> np.ndarray:
 
 
 def core_hu(hu: np.ndarray, airways: np.ndarray) -> float | None:
-    """Median HU in the core of the airways: scanner calibration at air. On a coarse grid the core is the darkest third."""
+    """Median HU in the core of the airways: scanner calibration at air. Without a core, on a coarse grid, the darkest part."""
     core = worn(airways, np.ones((1, 3, 3)))
     if core.sum() >= 3:
         return float(np.median(hu[core]))
