@@ -131,6 +131,7 @@ def test_a_tables_own_grade_stays_and_disagreements_are_listed_by_row():
 def test_never_smoked_comes_from_a_smoking_history_alone():
     assert grade(people(smoking=["never", "never", "", "never"])).table["gold"].tolist() == [-2, 2, 3, -1]
     assert grade(people(pack_years=["0", "0", "30", "0"])).table["gold"].tolist() == [-2, 2, 3, -1]
+    assert grade(people(pack_years=["0.5", "0", "30", "0"])).table["gold"].tolist() == [0, 2, 3, -1]
 
 
 def test_a_table_without_a_needed_column_is_refused_with_the_names_looked_for():

@@ -149,7 +149,7 @@ def test_columns_are_found_by_name_and_the_users_mapping_goes_first():
 
 
 def test_a_wide_table_needs_a_visit_and_never_lends_a_value_from_another():
-    wide = table("sid", "gender", "Height_CM_P1", "FEV1_utah_P1", "FEV1_utah_P2", "Age_P2", "Age_Enroll")
+    wide = table("sid", "gender", "Height_CM_P1", "FEV1_utah_P1", "FEV1_utah_P2", "Age_P2", "ATS_PackYears")
     with pytest.raises(ReadError, match="visits 1, 2; say which") as caught:
         find_columns(wide, TableConfig())
     assert caught.value.reason == "several_visits"
