@@ -3,7 +3,14 @@
 FEV1 % predicted and GOLD: 5-NN on the true severity, as severity is all that spirometry and CT share. Emphysema % and gas trapping %
 are functions of the image, which severity does not bound: 5-NN on the best one-dimensional function of all true factors,
 fitted on training subjects alone. The probe is what density alone gives away: least squares on the two scans' mean lung densities.
+
+    python -m copdvae.metrics.ceilings STUDY    prints both for a study that `copdvae phantom` wrote
 """
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +23,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 NEIGHBOURS = 5
 SPIROMETRY = ("fev1_pp",)
 DENSITOMETRY = ("emphysema_pct", "gas_trapping_pct")
+COPDGENE = {"FEV1pp_utah": "fev1_pp", "pctEmph_Thirona": "emphysema_pct", "pctGasTrap_Thirona": "gas_trapping_pct", "finalGold": "gold"}
 NEVER_SMOKED = -2  # GOLD's code here: left out of the six categories
 
 
@@ -29,10 +37,11 @@ def ceilings(truth: pd.DataFrame, targets: pd.DataFrame, train_ids, test_ids) ->
     for name in (*SPIROMETRY, *DENSITOMETRY, "gold"):
         if name not in targets:
             continue
-        wanted = pd.to_numeric(targets[name], errors="coerce").astype(float)
-        wanted = wanted[wanted.notna() & ((wanted != NEVER_SMOKED) | (name != "gold"))]
-        rows = [[i for i in ids if i in wanted.index] for ids in (train, test)]
-        known, asked = (wanted.loc[ids].to_numpy() for ids in rows)
+        column = np.asarray(targets[name], dtype=float)
+        wanted = np.isfinite(column) & ((column != NEVER_SMOKED) | (name != "gold"))
+        values = {subject: value for subject, value, ok in zip(targets.index, column, wanted, strict=True) if ok}
+        rows = [[i for i in ids if i in values] for ids in (train, test)]
+        known, asked = (np.array([values[i] for i in ids]) for ids in rows)
         if name in DENSITOMETRY:
             codes = [best_function(truth, rows[0], known, ids) for ids in rows]
         else:
@@ -53,7 +62,8 @@ def best_function(truth: pd.DataFrame, train_ids: list[str], values: np.ndarray,
     factors = pd.get_dummies(truth).astype(float)
     model = HistGradientBoostingRegressor(max_iter=150, learning_rate=0.06, max_leaf_nodes=8, min_samples_leaf=10, random_state=0)
     if ids == train_ids:
-        return cross_val_predict(model, factors.loc[ids], values, cv=KFold(5, shuffle=True, random_state=0))[:, None]
+        folds = KFold(5, shuffle=True, random_state=0)
+        return np.asarray(cross_val_predict(model, factors.loc[ids], values, cv=folds)).reshape(-1, 1)
     return model.fit(factors.loc[train_ids], values).predict(factors.loc[ids])[:, None]
 
 
@@ -61,3 +71,28 @@ def density_probe(train_means, train_target, test_means, test_target) -> float:
     """R2 on test subjects of least squares on mean lung densities: (N, 1 or 2) HU, insp and exp, to (N,)."""
     model = LinearRegression().fit(np.asarray(train_means, dtype=float), np.asarray(train_target, dtype=float))
     return float(r2_score(np.asarray(test_target, dtype=float), model.predict(np.asarray(test_means, dtype=float))))
+
+
+def study_ceilings(folder: Path) -> dict[str, Any]:
+    """Ceilings and probe of a study that `copdvae phantom` wrote: its first half trains, its second half is held out."""
+    table = pd.read_csv(folder / "phenotypes.csv", index_col="sid")
+    planted = pd.read_csv(folder / "planted.csv")["subject_id"]
+    densities, truth = (pd.read_csv(folder / name, index_col="subject_id") for name in ("densitometry.csv", "truth.csv"))
+    good = [subject for subject in table.index if subject not in set(planted)]
+    train, test = good[: len(good) // 2], good[len(good) // 2 :]
+    targets = pd.DataFrame({name: table[column] for column, name in COPDGENE.items()})
+    probed = [[i for i in ids if np.isfinite(targets.at[i, "fev1_pp"])] for ids in (train, test)]
+    (train_means, train_fev1), (test_means, test_fev1) = (
+        (densities.loc[ids, ["insp_mean_lung_hu", "exp_mean_lung_hu"]], targets.loc[ids, "fev1_pp"]) for ids in probed
+    )
+    return {
+        "ceilings": {name: round(value, 3) for name, value in ceilings(truth, targets, train, test).items()},
+        "density_probe_fev1_pp": round(density_probe(train_means, train_fev1, test_means, test_fev1), 3),
+        "train": len(train),
+        "held_out": len(test),
+        "study": json.loads((folder / "phantom.json").read_text(encoding="utf-8")),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(study_ceilings(Path(sys.argv[1])), indent=2))

@@ -289,11 +289,11 @@ def draw_trees(thorax: Thorax, rng: np.random.Generator) -> tuple[Tubes, Tubes]:
     vessels = []
     for side, hilum_x, hilum_z in ((-1, -34.0, -22.0), (1, 40.0, -18.0)):
         own = points[points[:, 0] * side > 0]
-        hilum = carina + (hilum_x, 4.0, hilum_z)
+        hilum = carina + np.array([hilum_x, 4.0, hilum_z])
         airways.append(Tubes(carina[None], hilum[None], np.array([6.3])))
         airways.append(grow_tree(hilum, own[:70], rng, 0.42, 4.6, 1.0))
         for shift, count in (((0, -8, 4), 260), ((0, 2, -14), 180)):  # arteries, veins
-            vessels.append(grow_tree(hilum + shift, own[70 : 70 + count], rng, 0.4, 6.5, 0.9))
+            vessels.append(grow_tree(hilum + np.array(shift), own[70 : 70 + count], rng, 0.4, 6.5, 0.9))
             own = own[count:]
     return join(airways), join(vessels)
 

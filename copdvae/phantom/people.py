@@ -109,12 +109,12 @@ def spirometry(people: list[Person], shares: np.ndarray) -> pd.DataFrame:
     table = pd.DataFrame({name: [getattr(person, name) for person in people] for name in ("sex", "age", "height_cm", "never_smoked")})
     table["race"] = [RACES[person.race] for person in people]
     normal = predict(table, REFERENCE)
-    fvc = (normal["fvc_pred"] * shares[:, 0]).round(3)
-    fev1 = (fvc * np.clip(normal["ratio_pred"] * shares[:, 1], 0.2, 0.95)).round(3)
+    fvc = np.asarray(normal["fvc_pred"] * shares[:, 0]).round(3)
+    fev1 = np.asarray(fvc * np.clip(normal["ratio_pred"] * shares[:, 1], 0.2, 0.95)).round(3)
     return finish_spirometry(table, normal, fev1, fvc)
 
 
-def finish_spirometry(table: pd.DataFrame, normal: pd.DataFrame, fev1: pd.Series, fvc: pd.Series) -> pd.DataFrame:
+def finish_spirometry(table: pd.DataFrame, normal: pd.DataFrame, fev1: np.ndarray, fvc: np.ndarray) -> pd.DataFrame:
     ratio, fev1_pp = fev1 / fvc, (100 * fev1 / normal["fev1_pred"]).round(2)
     return pd.DataFrame(
         {
@@ -162,7 +162,11 @@ def from_table(path: Path, streams: list[np.random.Generator]) -> tuple[list[Per
         diseases.append(found)
     chosen = table.iloc[picked].reset_index(drop=True)
     chosen["never_smoked"] = [person.never_smoked for person in persons]
-    return persons, diseases, finish_spirometry(chosen, normal.iloc[picked].reset_index(drop=True), chosen["fev1_l"], chosen["fvc_l"])
+    return (
+        persons,
+        diseases,
+        finish_spirometry(chosen, normal.iloc[picked].reset_index(drop=True), *chosen[["fev1_l", "fvc_l"]].to_numpy().T),
+    )
 
 
 def fit_severity(shares: np.ndarray) -> np.ndarray:
@@ -184,11 +188,11 @@ def read_people(path: Path) -> pd.DataFrame:
         if not found and name != "race":
             raise CopdvaeError(f"{path}: no column {' or '.join(spellings)}; found {', '.join(raw.columns)}")
         out[name] = raw[found[0]].str.strip().str.lower() if found else ""
-    out["sex"] = out["sex"].map({"male": "M", "m": "M", "1": "M", "female": "F", "f": "F", "2": "F"})
+    out["sex"] = np.select([out["sex"].isin(("male", "m", "1")), out["sex"].isin(("female", "f", "2"))], ["M", "F"], default="")
     black = out["race"].isin(("black", "african american", "aa", "2"))
     for name in ("age", "height_cm", "weight_kg", "fev1_l", "fvc_l"):
         out[name] = pd.to_numeric(out[name], errors="coerce")
     out["race"] = np.where(black, RACES[2], RACES[1])
     plausible = out["age"].between(40, 95) & out["height_cm"].between(130, 210) & out["weight_kg"].between(35, 180)
-    plausible &= out["fev1_l"].between(0.3, 7) & out["fvc_l"].between(0.6, 9) & (out["fev1_l"] <= out["fvc_l"]) & out["sex"].notna()
-    return out[plausible].reset_index(drop=True)
+    plausible &= out["fev1_l"].between(0.3, 7) & out["fvc_l"].between(0.6, 9) & (out["fev1_l"] <= out["fvc_l"]) & (out["sex"] != "")
+    return out.loc[plausible].reset_index(drop=True)

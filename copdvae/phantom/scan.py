@@ -1,8 +1,8 @@
 """From a chest to the CT of it: densities, partial volume, blur, noise.  Arrays are (z, y, x) in HU, spacing is (z, y, x) in mm.
 
-Tissue is composed on the scan's own voxels with soft edges (the share of a voxel that a shape fills), so that what is thinner than a voxel fades
-as it does in a scanner. Lung density follows conservation of mass: at `effort` of the inspiratory volume, lung that empties
-is 1 / effort as dense, lung that traps air stays as it was.
+Tissue is composed on the scan's own voxels with soft edges (the share of a voxel that a shape fills), so that what is thinner than a
+voxel fades as it does in a scanner. Lung density follows conservation of mass: at `effort` of the inspiratory volume, lung that
+empties is 1 / effort as dense, lung that traps air stays as it was.
 """
 
 from dataclasses import dataclass
@@ -275,13 +275,13 @@ def paint_table(canvas: Canvas, image: np.ndarray, thorax: Thorax) -> None:
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> np.ndarray:
-    """Gaussian noise with unit variance, smooth over `sigma` voxels."""
+    """Gaussian noise with unit variance, smooth over `sigma` voxels: made on a coarser grid where it is smoother than voxels."""
     stride = max(int(sigma), 1)
-    small = [int(np.ceil(n / stride)) + 2 for n in shape]
-    noise = ndimage.gaussian_filter(rng.standard_normal(small, dtype=np.float32), sigma / stride, mode="wrap")
-    noise = (
-        ndimage.zoom(noise, stride, order=1)[tuple(slice(0, n) for n in shape)] if stride > 1 else noise[tuple(slice(0, n) for n in shape)]
-    )
+    coarse = [int(np.ceil(n / stride)) + 2 for n in shape]
+    noise = np.asarray(ndimage.gaussian_filter(rng.standard_normal(coarse, dtype=np.float32), sigma / stride, mode="wrap"))
+    if stride > 1:
+        noise = np.asarray(ndimage.zoom(noise, stride, order=1))
+    noise = noise[tuple(slice(0, n) for n in shape)]
     return (noise - noise.mean()) / noise.std()
 
 
@@ -315,7 +315,7 @@ def take_scan(
     pose: Pose,
     size: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One scan: int16 HU (z, y, x), foot first; the share of each voxel that is lung with its vessels; the first voxel's place (x, y, z)."""
+    """One scan: int16 HU (z, y, x), foot first; the share of each voxel that is lung and vessels; the first voxel's place (x, y, z)."""
     top, bottom = rng.uniform(18, 34), thorax.diaphragm - rng.uniform(22, 45)
     if effort < 1:
         bottom -= rng.uniform(0, 60)  # the table is not moved up as far as the diaphragm
@@ -376,7 +376,7 @@ def expose(rng: np.random.Generator, image: np.ndarray, scanner: Scanner) -> np.
     noise = rng.standard_normal(image.shape, dtype=np.float32)
     if scanner.kernel == "sharp":
         image += 0.18 * (image - ndimage.gaussian_filter(image, (0, 0.9, 0.9), truncate=3))
-        noise -= 0.5 * ndimage.uniform_filter(noise, (1, 3, 3))
+        noise -= 0.5 * ndimage.uniform_filter(noise, size=3, axes=(1, 2))
     else:
         noise = ndimage.gaussian_filter(noise, (0, 0.5, 0.5), truncate=3)
     noise *= scanner.noise_hu / noise.std()

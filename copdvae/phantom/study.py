@@ -84,6 +84,7 @@ def phantom(
     planted = plant(phenotypes, names[subjects:], format)
     write_table(phenotypes, out / "phenotypes.csv")
     write_table(truth, out / "truth.csv")
+    write_table(measured, out / "densitometry.csv")
     write_table(planted, out / "planted.csv")
     write_table(manifest_table(truth, format), out / "manifest.csv")  # last: it says that the study is complete
     return out

@@ -12,12 +12,15 @@ def cohort():
     truth = pd.DataFrame({"severity": severity, "other": other, "kernel": np.where(rng.random(1600) < 0.5, "soft", "sharp")})
     truth.index = pd.Index([f"S{i}" for i in range(1600)])
     noise = rng.normal(0, np.sqrt(1 / 12 * 0.25), 1600)  # a fifth of the target's variance
-    targets = pd.DataFrame({
-        "fev1_pp": 100 - 80 * (severity + noise),
-        "emphysema_pct": 10 * severity**2 + 5 * other,
-        "gas_trapping_pct": rng.normal(size=1600),
-        "gold": np.minimum((5 * severity).astype(int), 4),
-    }, index=truth.index)
+    targets = pd.DataFrame(
+        {
+            "fev1_pp": 100 - 80 * (severity + noise),
+            "emphysema_pct": 10 * severity**2 + 5 * other,
+            "gas_trapping_pct": rng.normal(size=1600),
+            "gold": np.minimum((5 * severity).astype(int), 4),
+        },
+        index=truth.index,
+    )
     return truth, targets
 
 

@@ -138,6 +138,6 @@ def test_settings_that_make_no_study_are_refused(tmp_path, wrong):
 def test_a_full_disk_is_found_before_anything_is_written(tmp_path, monkeypatch):
     usage = study.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(study.shutil, "disk_usage", lambda path: usage._replace(free=10_000_000))
-    with pytest.raises(CopdvaeError, match="0.0 GB are free"):
+    with pytest.raises(CopdvaeError, match=r"0\.0 GB are free"):
         phantom(tmp_path / "deep" / "study", 300, 64)
     assert not (tmp_path / "deep").exists()
