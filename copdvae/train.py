@@ -181,14 +181,15 @@ class Run:
         self.show(f"{self.config.method.name} seed {self.config.seed}  step {step}/{self.config.train.steps}  {shown}")
 
     def save(self, step: int, optimizers: dict[str, torch.optim.Optimizer]) -> None:
-        """Write a checkpoint; look at the validation subjects, and keep the weights if they never did better."""
-        values = self.validate(step)
-        modules = {"net": self.net, "objective": self.objective}
-        score = values.get("validation_" + self.config.method.selects_by)
-        self.log.add(step - 1, values)
-        if self.config.train.keep == "last" or score is None or score < self.best.get("score", float("inf")):
-            self.best = {"step": step} | ({} if score is None else {"score": score})
-            save_checkpoint(self.folder / "weights.safetensors", modules, {}, self.best)
+        """Write a checkpoint. Where one is due, look at the validation subjects, and keep the weights if they never did better."""
+        modules, plan = {"net": self.net, "objective": self.objective}, self.config.train
+        if step % plan.save_every == 0 or step == plan.steps:  # a stop in between leaves no trace in what is logged and kept
+            values = self.validate(step)
+            score = values.get("validation_" + self.config.method.selects_by)
+            self.log.add(step - 1, values)
+            if plan.keep == "last" or score is None or score < self.best.get("score", float("inf")):
+                self.best = {"step": step} | ({} if score is None else {"score": score})
+                save_checkpoint(self.folder / "weights.safetensors", modules, {}, self.best)
         self.log.write()
         save_checkpoint(self.folder / "checkpoint.safetensors", modules, optimizers, {"step": step, "best": self.best})
 
@@ -324,8 +325,8 @@ class Log:
     def cut(self, step: int) -> None:
         """Read the file back, as far as the checkpoint goes."""
         if self.path.is_file():
-            stored = pd.read_csv(self.path)
-            self.rows = {int(row.pop("step")): {k: v for k, v in row.items() if pd.notna(v)} for row in stored.to_dict("records")}
+            stored = pd.read_csv(self.path, dtype=str)  # pandas before 3 reads floats as their neighbours
+            self.rows = {int(row.pop("step")): {k: float(v) for k, v in row.items() if pd.notna(v)} for row in stored.to_dict("records")}
             self.rows = {known: row for known, row in self.rows.items() if known < step}
 
     def write(self) -> None:
