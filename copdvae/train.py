@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 import yaml
 from pydantic import Field, model_validator
+from scipy.stats import rankdata
 
 from copdvae import __version__
 from copdvae.batches import AugmentConfig, Batches, Prefetch
@@ -252,21 +253,23 @@ class Run:
             return f"u stays at the prior: its KL is {float(nats.max()):.3f} nats a subject, so it says nothing about the image"
         if logits:
             a, y = torch.cat(logits), torch.cat(similarities)
-            reached, chance = float(pair_log_likelihood(a, y).mean()), constant_likelihood(y)
+            binary = getattr(self.config.method, "binary", False)
+            reached, chance = float(pair_log_likelihood(a, y, binary).mean()), constant_likelihood(y, binary)
             if reached < chance + CHANCE_NATS * 0.2 and spearman(a, y) < 0.1:
                 return f"the pair likelihood is at chance: {reached:.3f} nats a pair, {chance:.3f} for a constant similarity"
         return None
 
 
-def constant_likelihood(y: torch.Tensor) -> float:
-    """The best mean log p(y) that one constant logit reaches, in nats a pair."""
+def constant_likelihood(y: torch.Tensor, binary: bool = False) -> float:
+    """The best mean log p(y) that one constant logit reaches, in nats a pair: log p is linear in y, so the mean of y is all it takes."""
     a = torch.linspace(-30, 30, 601)
-    return float(pair_log_likelihood(a[:, None].expand(-1, len(y)), y[None]).mean(dim=1).max())
+    return float(pair_log_likelihood(a, y.mean().expand_as(a), binary).max())
 
 
 def spearman(a: torch.Tensor, b: torch.Tensor) -> float:
-    ranks = torch.stack([a.argsort().argsort().float(), b.argsort().argsort().float()])
-    return float(torch.corrcoef(ranks)[0, 1])
+    """Rank correlation, ties at their mean rank; 0 where one of the two is constant."""
+    ranks = np.stack([rankdata(a), rankdata(b)])
+    return float(np.corrcoef(ranks)[0, 1]) if ranks.std(axis=1).min() > 0 else 0.0
 
 
 def target_labels(table: pd.DataFrame, training: pd.DataFrame, targets: tuple[str, ...]) -> np.ndarray:
