@@ -8,11 +8,12 @@ runs/ID/run.json                versions, times, what was chosen, alarms; its pr
 """
 
 import fcntl
+import math
 import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,7 @@ import yaml
 from pydantic import Field, model_validator
 from scipy.stats import rankdata
 
-from copdvae import __version__
+from copdvae import __version__, processes
 from copdvae.batches import AugmentConfig, Batches, Prefetch
 from copdvae.checkpoint import load_checkpoint, save_checkpoint
 from copdvae.config import Config
@@ -50,6 +51,7 @@ class TrainConfig(Config):
     steps: int = Field(default=2000, ge=1)
     batch: int = Field(default=16, ge=2)
     lr: float = Field(default=1e-3, gt=0)
+    schedule: Literal["constant", "cosine"] = "cosine"  # cosine: up over the first 5 % of the steps, then down to 1 % of lr
     weight_decay: float = Field(default=0.0, ge=0)
     log_every: int = Field(default=50, ge=1)
     save_every: int = Field(default=100, ge=1)  # a checkpoint, and a look at the validation subjects
@@ -57,6 +59,15 @@ class TrainConfig(Config):
     device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1"
     bf16: Literal["auto", "on", "off"] = "auto"  # autocast; auto: where a GPU has it
     threads: int = Field(default=0, ge=0)  # of the CPU; 0: torch's own choice
+
+    def rate(self, step: int) -> float:
+        """The share of `lr` at a step."""
+        if self.schedule == "constant":
+            return 1.0
+        warm = max(1, self.steps // 20)
+        if step < warm:
+            return (step + 1) / warm
+        return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.steps - warm)))
 
 
 class RunConfig(Config):
@@ -114,9 +125,11 @@ def train_run(cohort: Cohort, config: RunConfig, runs: Path, show: Callable[[str
     """Train, or go on training, the run of `config`; return its folder. Nothing is done where the run is complete already."""
     folder = runs / config.id
     folder.mkdir(parents=True, exist_ok=True)
-    with only_one(folder / ".lock"):
-        if not (folder / "run.json").is_file():
-            write_text(folder / "config.yaml", yaml.safe_dump(config.plain(), sort_keys=False))
+    first = processes.rank() == 0  # holds the folder for all, says whether there is anything to do, and writes
+    with only_one(folder / ".lock") if first else nullcontext():
+        if processes.anywhere(first and not (folder / "run.json").is_file()):
+            if first:
+                write_text(folder / "config.yaml", yaml.safe_dump(config.plain(), sort_keys=False))
             Run(cohort, config, folder, show).train(stop)
     return folder
 
@@ -136,28 +149,30 @@ class Run:
         train_rows, validation_rows = cohort.rows("train"), cohort.rows("validation")
         if len(train_rows) < 2:
             raise ConfigError(f"{len(train_rows)} training subjects with an ingested scan; see split.csv and cache/index.csv")
-        self.batches = self.batches_of(train_rows, train_rows, config.similarity.proportion, noisy=True)
+        self.batches = self.batches_of(train_rows, train_rows, config.similarity.proportion, training=True)
         self.validation = (
-            self.batches_of(validation_rows, train_rows, 1.0, noisy=False).whole(VALIDATION_BATCH) if len(validation_rows) else []
+            self.batches_of(validation_rows, train_rows, 1.0, training=False).whole(VALIDATION_BATCH) if len(validation_rows) else []
         )
 
-    def batches_of(self, rows: np.ndarray, fit_on: np.ndarray, proportion: float, noisy: bool) -> Batches:
+    def batches_of(self, rows: np.ndarray, fit_on: np.ndarray, proportion: float, training: bool) -> Batches:
         """Batches of subjects with what the method is told about them; scalers and sigma come from `fit_on`, training subjects."""
         config, needs = self.config, self.config.method.needs
         pairs: PairTable | None = None
         labels: np.ndarray | None = None
         if needs == "pair":
-            told = config.similarity if noisy else config.similarity.model_copy(update={"noise": 0.0})
+            told = config.similarity if training else config.similarity.model_copy(update={"noise": 0.0})
             similarity = fit_similarity(measures_of(self.cohort.table(fit_on), told), told)
             rng = np.random.default_rng([config.seed, 3])
             pairs = label_pairs(measures_of(self.cohort.table(rows), told), similarity, proportion, rng)
+            labels = config.method.place(pairs, len(rows), config.network.u, config.seed) if training else None
         if needs == "label":
             labels = target_labels(self.cohort.table(rows), self.cohort.table(fit_on), config.targets)
         return Batches(self.cohort.subjects, rows, config.train.batch, config.seed, needs, config.augment, pairs, labels)
 
     def train(self, stop: Callable[[], bool]) -> None:
         config, begun = self.config.train, time.perf_counter()
-        batches = Prefetch(self.batches, pin=self.device.startswith("cuda"))
+        rank, count = processes.rank(), processes.count()  # each process takes its own batch of the step
+        batches = Prefetch(lambda step: self.batches(step * count + rank), pin=self.device.startswith("cuda"))
         parent = os.getppid()
 
         def stop_or_orphaned() -> bool:
@@ -166,23 +181,29 @@ class Run:
         try:
             times = train(
                 self.net, self.objective, batches,
-                lr=config.lr, weight_decay=config.weight_decay, steps=config.steps, seed=self.config.seed,
+                lr=config.lr, weight_decay=config.weight_decay, schedule=config.rate, steps=config.steps, seed=self.config.seed,
                 every=Every(config.log_every, config.save_every), log=self.log_step, save=self.save, restore=self.restore,
                 stop=stop_or_orphaned, device=self.device, bf16=use_bf16(config.bf16, self.device),
             )  # fmt: skip
         finally:
             batches.close()
+        if rank:
+            return
         if config.keep == "best" and self.best:
             load_checkpoint(self.folder / "weights.safetensors", {"net": self.net, "objective": self.objective})
         write_json(self.folder / "run.json", self.facts() | times | {"seconds": round(time.perf_counter() - begun, 1)})
 
     def log_step(self, step: int, values: dict[str, float]) -> None:
+        if processes.rank():
+            return
         self.log.add(step, values)
         shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         self.show(f"{self.config.method.name} seed {self.config.seed}  step {step}/{self.config.train.steps}  {shown}")
 
     def save(self, step: int, optimizers: dict[str, torch.optim.Optimizer]) -> None:
         """Write a checkpoint. Where one is due, look at the validation subjects, and keep the weights if they never did better."""
+        if processes.rank():
+            return
         modules, plan = {"net": self.net, "objective": self.objective}, self.config.train
         if step % plan.save_every == 0 or step == plan.steps:  # a stop in between leaves no trace in what is logged and kept
             values = self.validate(step)
@@ -230,7 +251,7 @@ class Run:
             "subjects": {part: len(self.cohort.rows(part)) for part in ("train", "validation", "test")},
             "pairs": len(self.batches.pairs) if self.batches.pairs is not None else None,
             "data": config.data, "config": digest_of(yaml.safe_dump(config.plain())), "version": __version__,
-            "device": device_name(self.device),
+            "device": device_name(self.device), "processes": processes.count(),
             "torch": torch.__version__, "python": platform.python_version(), "last_log": self.log.last(),
         }  # fmt: skip
 

@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 from torch import Tensor, nn
 
 from copdvae.config import Config
 from copdvae.networks import VAE
+from copdvae.supervision.pairs import PairTable
 
 Stream = Literal["image", "pair", "label"]  # what a method asks of a step's batch
 
@@ -28,7 +30,7 @@ class Batch:
     lung: Tensor  # (B, C, *space) bool: where the reconstruction is also printed by itself
     present: Tensor  # (B, C) float32, 0 where the channel was not scanned
     pairs: Pairs | None = None
-    label: Tensor | None = None  # (B, T) float32, NaN where unknown
+    label: Tensor | None = None  # (B, T) float32, NaN where unknown: targets, or a place in u that follows from the pairs
 
     def to(self, device: Any) -> "Batch":
         def move(value: Any) -> Any:
@@ -59,9 +61,9 @@ class MethodConfig(Config):
     def name(self) -> str:
         return self.label or getattr(self, "method")  # noqa: B009  each member of the union has a `method`
 
-    def problems(self, targets: int) -> list[str]:
-        """What of these settings cannot work with `targets` labels a subject."""
-        return []
+    def place(self, pairs: PairTable, subjects: int, u: int, seed: int) -> np.ndarray | None:
+        """Where a method that needs pairs draws its training subjects to at first: (N, d(u)), as their label; None for nowhere."""
+        return None
 
 
 class Objective(nn.Module):
