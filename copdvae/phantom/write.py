@@ -26,12 +26,12 @@ def write_dicom(folder: Path, hu: np.ndarray, origin: np.ndarray, scanner: Scann
     folder.mkdir(parents=True, exist_ok=True)
     series = made_uid(seed, subject, breath)
     # pydicom writes one slice; the others differ from it in four fields of constant length, which are put in place.
-    marks = [b"1111111.11111111", b"2222222.22222222", b"3333333.33333333", b"4444"]
+    marks = [b"1111111.11111111", b"2222222.22222222", b"3333333.33333333", b"-444444444"]  # none can be part of a UID
     template = one_slice(hu.shape[1:], scanner, subject, breath, seed, series, [mark.decode() for mark in marks])
     head, pixels = template[: -2 * hu[0].size], hu.astype("<i2") - STORED_ZERO
     for number, k in enumerate(range(len(hu) - 1, -1, -1), start=1):
         place = origin + np.array([0, 0, k * scanner.spacing[0]])
-        values = [f"{value:16.6f}".encode() for value in place] + [f"{number:4d}".encode()]
+        values = [f"{value:16.6f}".encode() for value in place] + [f"{number:10d}".encode()]
         text = head.replace(f"{series}.9999".encode(), f"{series}.{1000 + number}".encode())
         for mark, value in zip(marks, values, strict=True):
             text = text.replace(mark, value)
