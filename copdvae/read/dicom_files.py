@@ -136,7 +136,7 @@ def _kind(dataset: pydicom.Dataset) -> str:
 
 def _slice(path: Path, dataset: pydicom.Dataset, part10: bool) -> Slice:
     syntax = dataset.file_meta.get("TransferSyntaxUID")
-    if part10 and (syntax is None or syntax.is_private or not syntax.is_transfer_syntax):
+    if part10 and (syntax is None or not syntax.is_transfer_syntax):  # private ones count as none
         raise ReadError(
             f"{path}: no standard TransferSyntaxUID, so how its pixels are written is unknown; export it again", "bad_compression"
         )
