@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
+from copdvae import processes
 from copdvae.errors import CopdvaeError, Stopped
 from copdvae.objectives.base import Batch, Losses, Objective
 
@@ -43,8 +43,10 @@ def train(
     """Train to `steps`, or raise `Stopped` with a checkpoint saved. Returns seconds a step and the share of them spent waiting for data."""
     net, objective = net.to(device), objective.to(device)
     players = objective.players(net)  # type: ignore[arg-type]
-    settings = {"lr": lr, "weight_decay": weight_decay}
-    optimizers = {name: torch.optim.Adam(weights, **(settings | objective.adam().get(name, {}))) for name, weights in players.items()}
+    settings: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
+    optimizers: dict[str, torch.optim.Optimizer] = {
+        name: torch.optim.Adam(weights, **(settings | objective.adam().get(name, {}))) for name, weights in players.items()
+    }
     rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in optimizers.items()}
     first = restore(optimizers)
     waited = worked = 0.0
@@ -55,21 +57,21 @@ def train(
         batch = batches(step).to(device)
         ready = time.perf_counter()
 
-        torch.manual_seed(step_seed(seed, step))  # the noise, like the batch, is a function of the step
+        torch.manual_seed(step_seed(seed, step, processes.rank()))  # the noise, like the batch, is a function of the step
         with torch.autocast(torch.device(device).type, torch.bfloat16) if bf16 else nullcontext():
             losses: Losses = objective(net, batch, step)
         logging = step % every.log == 0 or step + 1 == steps
         norms = gradient_norms(losses.terms, players["model"]) if logging else {}
         for name, loss in losses.by_player.items():
             loss.backward(inputs=players[name], retain_graph=len(losses.by_player) > 1)
-        share_gradients(players)
+        processes.average([weight.grad for weights in players.values() for weight in weights if weight.grad is not None])
         for name, optimizer in optimizers.items():
             for group in optimizer.param_groups:
                 group["lr"] = rates[name] * schedule(step)  # a function of the step alone, so resuming is exact
             optimizer.step()
             optimizer.zero_grad()
 
-        stopping = stop()
+        stopping = processes.anywhere(stop())
         saving = (step + 1) % every.save == 0 or step + 1 == steps or stopping
         numbers = finite(losses, step) if logging or saving else {}  # what is not a number is never saved
         if logging:
@@ -84,9 +86,8 @@ def train(
     return {"seconds_a_step": (waited + worked) / done, "data_share": waited / max(waited + worked, 1e-9)}
 
 
-def step_seed(seed: int, step: int) -> int:
-    """One 63-bit seed a (seed, step), and a process of a distributed run."""
-    rank = dist.get_rank() if dist.is_initialized() else 0
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """One 63-bit seed a (seed, step), and a process of several that train together."""
     return ((seed * 1_000_003 + rank) * 1_000_000_007 + step) % (2**63 - 1)
 
 
@@ -98,17 +99,6 @@ def gradient_norms(terms: dict[str, Tensor], weights: list[nn.Parameter]) -> dic
             gradients = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
             norms[f"grad_{name}"] = float(torch.stack([g.norm() for g in gradients if g is not None]).norm())
     return norms
-
-
-def share_gradients(players: dict[str, list[nn.Parameter]]) -> None:
-    """The mean gradient over the processes of a distributed run; nothing alone."""
-    if not dist.is_initialized():
-        return
-    for weights in players.values():
-        for weight in weights:
-            if weight.grad is not None:
-                dist.all_reduce(weight.grad)
-                weight.grad /= dist.get_world_size()
 
 
 def finite(losses: Losses, step: int) -> dict[str, float]:

@@ -22,7 +22,7 @@ from typing import Any
 
 import pandas as pd
 
-from copdvae import __version__
+from copdvae import __version__, processes
 from copdvae.dataset import load_subjects
 from copdvae.encode import encode
 from copdvae.errors import ConfigError, Problem
@@ -179,9 +179,12 @@ def train(study: Study, jobs: int, show: Show, stop: Callable[[], bool] = lambda
     runs = study.root / study.out / "runs"
     tables = load_tables(study)
     todo = [config for config in plan(study, tables) if not (runs / config.id / "latents.parquet").is_file()]
-    if jobs <= 1 or len(todo) <= 1:
-        for config in todo:
-            train_one(study, config, show, stop)
+    if jobs <= 1 or len(todo) <= 1 or processes.started_together():
+        with processes.together():
+            for config in todo:
+                train_one(study, config, show, stop)
+            if processes.rank():
+                return []
         return [runs / config.id for config in plan(study, tables)]
 
     threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -207,6 +210,8 @@ def train_one(study: Study, config: RunConfig, show: Show, stop: Callable[[], bo
         show(f"{config.method.name}: {subject} left out, a scan that the model needs is missing")
     cohort = Cohort(subjects, tables.split, cohort_labels(tables))
     folder = train_run(cohort, config, study.root / study.out / "runs", show, stop)
+    if processes.rank():
+        return folder  # the first process does the rest
     if not (folder / "pictures.safetensors").is_file():
         draw_run(subjects, folder, tables.split, tables.targets["fev1_pp"])
     if not (folder / "latents.parquet").is_file():

@@ -114,8 +114,7 @@ class Cohort:
     labels: pd.DataFrame  # indexed by subject_id; measures and targets, training and validation subjects only
 
     def rows(self, part: str) -> np.ndarray:
-        chosen = set(self.split.index[self.split == part])
-        return np.flatnonzero([subject in chosen for subject in self.subjects.ids])
+        return np.flatnonzero(self.split.reindex(self.subjects.ids) == part)
 
     def table(self, rows: np.ndarray) -> pd.DataFrame:
         return self.labels.reindex(self.subjects.ids[rows])
@@ -266,8 +265,9 @@ class Run:
         for batch in batches:
             q = self.net.encode(batch.image.to(self.device), batch.present.to(self.device))
             kl.append(gaussian_kl(q)[:, : self.net.u])
-            if batch.pairs is not None and len(batch.pairs.first) and hasattr(self.objective, "logit"):
-                logits.append(self.objective.logit(q.loc[:, : self.net.u], batch.pairs).cpu())
+            logit: Any = getattr(self.objective, "logit", None)
+            if logit is not None and batch.pairs is not None and len(batch.pairs.first):
+                logits.append(logit(q.loc[:, : self.net.u], batch.pairs).cpu())
                 similarities.append(batch.pairs.similarity)
         nats = torch.cat(kl).mean(dim=0)
         if bool((nats < PRIOR_NATS).all()):
@@ -297,7 +297,8 @@ def target_labels(table: pd.DataFrame, training: pd.DataFrame, targets: tuple[st
     """Targets (N, T): z-scores by the training subjects, then the class number (NaN: unknown, or not on the scale)."""
     real = list(targets[:-1])
     scores = Scaler.fit(training[real].to_numpy(float))(table[real].to_numpy(float))
-    classes = table[targets[-1]].map({stage: number for number, stage in enumerate(GOLD_CLASSES)}).to_numpy(float)
+    number: dict[float, float] = {stage: place for place, stage in enumerate(GOLD_CLASSES)}
+    classes = [number.get(stage, np.nan) for stage in table[targets[-1]]]
     return np.column_stack([scores, classes])
 
 
