@@ -1,0 +1,137 @@
+"""How long one 512 x 512 CT takes from DICOM to the grid, mask and densitometry included, against a MONAI chain that only resamples.
+
+    python tests/benchmarks/ingest_speed.py [--series FOLDER] [--runs 7] [--out docs/benchmarks/ingest.json]
+
+Both read the same folder of .dcm files (by default the first LIDC case of the real data), one thread, to 128 voxels a side. Runs alternate,
+each in a process of its own: the clock starts after the imports, memory is the peak of the resident set above what the imports hold.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+
+ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")}
+GRID = 128
+DATA = Path(os.environ.get("COPDVAE_DATA", Path(__file__).parents[3] / "shared" / "data"))
+ARCHIVE = "ct/lidc_idri_0001_full_dicom.tar.xz"
+
+
+def copdvae_chain():
+    import SimpleITK  # noqa: F401  readers import it when they are called
+
+    from copdvae.prepare.ingest import prepare_scan
+    from copdvae.read import dicom  # noqa: F401
+
+    return lambda folder: prepare_scan(folder, grid=GRID).scan.image.shape
+
+
+def monai_chain():
+    from monai.data import PydicomReader
+    from monai.transforms import Compose, EnsureChannelFirst, LoadImage, Orientation, Resize, Spacing
+    from torch import set_num_threads
+
+    set_num_threads(1)
+    chain = Compose(
+        [LoadImage(PydicomReader()), EnsureChannelFirst(), Orientation("LPS", labels=None), Spacing((1, 1, 1)), Resize((GRID, GRID, GRID))]
+    )
+    return lambda folder: tuple(chain(str(folder)).shape[1:])
+
+
+CHAINS = {"copdvae": copdvae_chain, "monai": monai_chain}
+
+
+def resident(name: str) -> int:
+    """VmRSS (now) or VmHWM (peak) of this process, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1]) * 1024
+
+
+def measure(chain: str, folder: Path) -> dict:
+    """One run in this process."""
+    run = CHAINS[chain]()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    before = resident("VmRSS")
+    wall, cpu = time.perf_counter(), time.process_time()
+    shape = run(folder)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    assert tuple(shape) == (GRID,) * 3, shape
+    return {"seconds": wall, "cpu_seconds": cpu, "peak_bytes": resident("VmHWM") - before}
+
+
+def int16_bytes(folder: Path) -> int:
+    import pydicom
+
+    first = pydicom.dcmread(next(folder.glob("*.dcm")), stop_before_pixels=True)
+    return 2 * first.Rows * first.Columns * len(list(folder.glob("*.dcm")))
+
+
+def only_slices(series: Path | None, folder: Path) -> None:
+    """Put the series' .dcm files, and nothing else, into `folder`."""
+    if series is not None:
+        for path in series.rglob("*.dcm"):
+            shutil.copy(path, folder / path.name)
+        return
+    with tarfile.open(DATA / ARCHIVE) as archive:
+        for member in archive:
+            if member.isfile() and member.name.endswith(".dcm") and (stream := archive.extractfile(member)):
+                (folder / Path(member.name).name).write_bytes(stream.read())
+
+
+def compare(series: Path | None, runs: int) -> dict:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        only_slices(series, folder)
+        found: dict[str, list[dict]] = {name: [] for name in CHAINS}
+        for number in range(runs):
+            for name in CHAINS:
+                command = [sys.executable, __file__, "--child", name, "--series", str(folder)]
+                output = subprocess.run(command, env=os.environ | ONE_THREAD, check=True, capture_output=True, text=True).stdout
+                found[name].append(json.loads(output.splitlines()[-1]))
+                seconds = " ".join(f"{key} {value:.3g}" for key, value in found[name][-1].items())
+                print(f"run {number + 1} {name:<8} {seconds}", file=sys.stderr, flush=True)
+        size = int16_bytes(folder)
+        slices = len(list(folder.glob("*.dcm")))
+    medians = {name: {key: statistics.median(run[key] for run in each) for key in each[0]} for name, each in found.items()}
+    return {
+        "slices": slices,
+        "int16_mb": size / 1e6,
+        "grid": GRID,
+        "runs": runs,
+        "median": medians,
+        "times_as_fast": medians["monai"]["seconds"] / medians["copdvae"]["seconds"],
+        "times_as_fast_cpu": medians["monai"]["cpu_seconds"] / medians["copdvae"]["cpu_seconds"],
+        "peak_over_int16_volume": {name: each["peak_bytes"] / size for name, each in medians.items()},
+        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "threads_used": 1, "python": platform.python_version()},
+        "each": found,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--series", type=Path, help="folder with one series of .dcm files")
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "docs" / "benchmarks" / "ingest.json")
+    parser.add_argument("--child", choices=CHAINS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(measure(options.child, options.series)))
+        return
+    result = compare(options.series, options.runs)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    for name, each in result["median"].items():
+        print(f"{name:<8} {each['seconds']:7.2f} s   peak {result['peak_over_int16_volume'][name]:.2f} x the int16 volume")
+    print(f"{result['times_as_fast']:.1f} times as fast")
+
+
+if __name__ == "__main__":
+    main()
