@@ -74,7 +74,7 @@ def draw_scanner(rng: np.random.Generator, size: int, thorax: Thorax) -> Scanner
     scanner = int(rng.integers(2)) + 2 * (site % 2)
     offset = (-3.0, 3.0, 1.0, -1.0)[scanner] + (1.5, -1.5, -0.5, 0.5)[site] + rng.uniform(-1.5, 1.5)
     kernel = "sharp" if rng.random() < 0.35 else "soft"
-    field = 2 * (thorax.half_width + rng.uniform(30, 62))
+    field = 2 * (thorax.half_width + rng.uniform(38, 66))
     plane = round(field / size, 4)
     depth = round(float(rng.uniform(0.85, 1.4) * 300 / size), 2)
     noise = float(np.clip(rng.normal(16, 3.5) * (1.15 if kernel == "sharp" else 0.95), 9, 23))
@@ -82,8 +82,9 @@ def draw_scanner(rng: np.random.Generator, size: int, thorax: Thorax) -> Scanner
 
 
 def draw_pose(rng: np.random.Generator) -> Pose:
-    angles, shift = rng.normal(0, (3.0, 2.0, 2.5)), rng.normal(0, (6.0, 6.0, 0.0))
-    return Pose(tuple(np.clip(angles, -7, 7)), tuple(np.clip(shift, -14, 14)))  # no lung leaves the field of view
+    angles, shift = rng.normal(0, (3.0, 1.5, 2.5)), rng.normal(0, (6.0, 6.0, 0.0))
+    # No lung leaves the field of view: leaning sideways, 300 mm below the apex, moves it by 16 mm, the shift by 12.
+    return Pose(tuple(np.clip(angles, (-7, -3, -7), (7, 3, 7))), tuple(np.clip(shift, -12, 12)))
 
 
 class Canvas:
