@@ -1,20 +1,18 @@
 """The page's interactive figures, as Plotly's JSON, and its pictures, as PNG in the page itself."""
 
 import base64
-import html
 import io
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 from matplotlib import colormaps
 from matplotlib.image import imsave
-from plotly.subplots import make_subplots
 from scipy.stats import spearmanr
 
 from copdvae.metrics.mig import cut_at_deciles, rank_latents
 from copdvae.report.files import Column, Frame, Run, Study
+from copdvae.report.panels import ACCENT, ALARM, INK, MUTED, Panels, markup
 from copdvae.report.tables import (
     agreement,
     interval,
@@ -26,32 +24,12 @@ from copdvae.report.tables import (
     target_name,
     targets_of,
 )
-from copdvae.report.words import GOLD, GOLD_COLOURS, KIND_COLOURS, MEASURES, TARGETS
+from copdvae.report.words import GOLD, GOLD_COLOURS, KIND_COLOURS, MEASURES, TARGETS, TERMS
 
-INK, MUTED, LINE, ACCENT, ALARM = "#1c2430", "#5b6675", "#dfe4ea", "#0b6e8a", "#b23a48"
-FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
-HOVER = {"bgcolor": "white", "bordercolor": LINE, "font": {"family": FONT, "size": 12, "color": INK}}
 PALETTE = ("#0b6e8a", "#e08e3c", "#7c6a9c", "#5a9367", "#c0504d", "#4f6d9c", "#b5a642", "#8b95a1")
+BREATHS = {"insp": "Inspiration", "exp": "Expiration"}
 MAX_POINTS = 400  # of a training curve
 HIDDEN_TERMS = ("grad_", "kl_u_", "kl_v_")
-
-
-def styled(figure: go.Figure, height: int) -> dict[str, Any]:
-    """The figure as plain JSON-able data in the page's style."""
-    figure.update_layout(
-        template="none", height=height, hoverlabel=HOVER, font={"family": FONT, "size": 13, "color": INK}, paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-    )  # fmt: skip
-    figure.update_xaxes(showline=True, linecolor=LINE, gridcolor=LINE, zeroline=False, ticks="outside", tickcolor=LINE, automargin=True)
-    figure.update_yaxes(showline=False, gridcolor=LINE, zeroline=False, automargin=True)
-    figure.update_annotations(font={"family": FONT, "size": 13, "color": INK})
-    figure.update_layout(modebar={"bgcolor": "rgba(0,0,0,0)", "color": "#aab3bd", "activecolor": ACCENT})
-    return figure.to_plotly_json()
-
-
-def markup(text: str) -> str:
-    """A text from a file for Plotly, which reads its labels as markup."""
-    return html.escape(text, quote=False)
 
 
 def plain(value: Any) -> Any:
@@ -77,50 +55,38 @@ def score_figure(study: Study, table: Frame) -> dict[str, Any] | None:
     targets = targets_of(table)
     methods = [method for method in study.methods() if method in set(table["method"])]
     names = [markup(method_name(method)) for method in methods]
-    figure: Any = make_subplots(
-        1, len(targets), shared_yaxes=True, horizontal_spacing=0.025, subplot_titles=[markup(target_name(t)) for t in targets]
-    )
-    for column, target in enumerate(targets, start=1):
+    panels = Panels([target_name(target) for target in targets], len(targets), (0.03, 0), shared_y=True)
+    for panel, target in enumerate(targets):
         part = table[table["target"] == target].set_index("method")
+        panels.line(panel, "x", 0, MUTED)
+        if np.isfinite(part["ceiling"].max()):
+            panels.line(panel, "x", float(part["ceiling"].max()), ALARM, 1.5, "dash")
         for method, name in zip(methods, names, strict=True):
             if method not in part.index:
                 continue
             row, colour = part.loc[method], KIND_COLOURS[study.kind(method)]
-            identity = row["note"] == "identity"
-            figure.add_scatter(
-                x=row["seeds"] if len(row["seeds"]) > 1 else [], y=[name] * len(row["seeds"]), mode="markers", hoverinfo="skip",
-                marker={"size": 5, "color": colour, "opacity": 0.4}, row=1, col=column,
-            )  # fmt: skip
-            figure.add_scatter(
-                x=[row["value"]], y=[name], mode="markers", row=1, col=column,
-                marker={"size": 10, "color": "white" if identity else colour, "line": {"color": colour, "width": 2}},
-                error_x={
-                    "type": "data", "symmetric": False, "array": [row["high"] - row["value"]], "arrayminus": [row["value"] - row["low"]],
-                    "color": colour, "thickness": 2, "width": 0,
-                },
-                hovertemplate=f"<b>{name}</b><br>{markup(metric_name(row['metric']))} {number(row['value'])} "
-                f"({interval(row['low'], row['high'])}){'<br>predicts itself' if identity else ''}<extra></extra>",
-            )  # fmt: skip
-        figure.add_vline(x=0, line={"color": MUTED, "width": 1}, row=1, col=column)
-        ceiling = part["ceiling"].max()
-        if np.isfinite(ceiling):
-            figure.add_vline(x=float(ceiling), line={"color": ALARM, "width": 1.5, "dash": "dash"}, row=1, col=column)
-            label = {
-                "text": "ceiling",
-                "font": {"size": 11, "color": ALARM},
-                "showarrow": False,
-                "yref": "y domain",
-                "y": 0,
-                "yanchor": "top",
-            }
-            figure.add_annotation(x=float(ceiling), xanchor="right", xshift=-3, yshift=14, row=1, col=column, **label)
-        figure.update_xaxes(
-            title={"text": markup(metric_name(str(part["metric"].iloc[0]))), "font": {"color": MUTED, "size": 12}}, row=1, col=column
-        )
-        figure.update_xaxes(range=score_range(part), row=1, col=column)
-    figure.update_yaxes(categoryorder="array", categoryarray=names[::-1], range=[-0.6, len(names) - 0.4])
-    figure.update_layout(showlegend=False, margin={"l": 10, "r": 10, "t": 36, "b": 50})
-    return styled(figure, 110 + 38 * len(names))
+            seeds, identity = row["seeds"] if len(row["seeds"]) > 1 else [], row["note"] == "identity"
+            small = {"size": 5, "color": colour, "opacity": 0.4}
+            panels.add(panel, x=seeds, y=[name] * len(seeds), mode="markers", hoverinfo="skip", marker=small)
+            score = f"{markup(metric_name(row['metric']))} {number(row['value'])} ({interval(row['low'], row['high'])})"
+            hover = f"<b>{name}</b><br>{score}{'<br>predicts itself' if identity else ''}<extra></extra>"
+            marker = {"size": 10, "color": "white" if identity else colour, "line": {"color": colour, "width": 2}}
+            add_interval(panels, panel, name, row, colour, marker, hover)
+        panels.axis("x", panel, metric_name(str(part["metric"].iloc[0])), range=score_range(part))
+    return by_name(panels, names)
+
+
+def add_interval(panels: Panels, panel: int, name: str, row: Column, colour: str, marker: dict[str, Any], hover: str) -> None:
+    """A dot with its interval on the line `name`."""
+    bar = {"type": "data", "symmetric": False, "array": [row["high"] - row["value"]], "arrayminus": [row["value"] - row["low"]]}
+    bar |= {"color": colour, "thickness": 2, "width": 0}
+    panels.add(panel, x=[row["value"]], y=[name], mode="markers", marker=marker, error_x=bar, hovertemplate=hover)
+
+
+def by_name(panels: Panels, names: list[str]) -> dict[str, Any]:
+    """The figure with a line a name, from the top."""
+    panels.axis("y", 0, categoryorder="array", categoryarray=names[::-1], range=[-0.6, len(names) - 0.4])
+    return panels.spec(height=110 + 38 * len(names), left=10)
 
 
 def score_range(part: Frame) -> list[float]:
@@ -133,41 +99,28 @@ def score_range(part: Frame) -> list[float]:
 
 def difference_figure(study: Study, main: str) -> dict[str, Any] | None:
     """The method `main` less each other one, a panel a target."""
-    if study.differences is None or not len(study.differences):
-        return None
-    table = study.differences.dropna(subset=["value"])
-    if not len(table):
+    table = None if study.differences is None else study.differences.dropna(subset=["value"])
+    if table is None or not len(table):
         return None
     main = main if main in set(table["method"]) else str(table["method"].iloc[0])
     table = table[table["method"] == main]
     targets = targets_of(table)
     others = [method for method in study.methods() if method in set(table["other"])]
     names = [markup(method_name(method)) for method in others]
-    figure: Any = make_subplots(
-        1, len(targets), shared_yaxes=True, horizontal_spacing=0.025, subplot_titles=[markup(target_name(t)) for t in targets]
-    )
-    for column, target in enumerate(targets, start=1):
+    panels = Panels([target_name(target) for target in targets], len(targets), (0.03, 0), shared_y=True)
+    for panel, target in enumerate(targets):
         part = table[table["target"] == target].set_index("other")
+        panels.line(panel, "x", 0, INK)
         for other, name in zip(others, names, strict=True):
             if other not in part.index:
                 continue
             row = part.loc[other]
             colour = ACCENT if row["low"] > 0 else ALARM if row["high"] < 0 else MUTED
-            figure.add_scatter(
-                x=[row["value"]], y=[name], mode="markers", marker={"size": 10, "color": colour}, row=1, col=column,
-                error_x={
-                    "type": "data", "symmetric": False, "array": [row["high"] - row["value"]], "arrayminus": [row["value"] - row["low"]],
-                    "color": colour, "thickness": 2, "width": 0,
-                },
-                hovertemplate=f"{markup(method_name(main))} less <b>{name}</b><br>{number(row['value'])} "
-                f"({interval(row['low'], row['high'])})<extra></extra>",
-            )  # fmt: skip
-        figure.add_vline(x=0, line={"color": INK, "width": 1}, row=1, col=column)
-        metric = markup(metric_name(str(part["metric"].iloc[0])))
-        figure.update_xaxes(title={"text": f"difference in {metric}", "font": {"color": MUTED, "size": 12}}, row=1, col=column)
-    figure.update_yaxes(categoryorder="array", categoryarray=names[::-1], range=[-0.6, len(names) - 0.4])
-    figure.update_layout(showlegend=False, margin={"l": 10, "r": 10, "t": 36, "b": 50})
-    return styled(figure, 110 + 38 * len(names)) | {"main": method_name(main)}
+            score = f"{number(row['value'])} ({interval(row['low'], row['high'])})"
+            hover = f"{markup(method_name(main))} less <b>{name}</b><br>{score}<extra></extra>"
+            add_interval(panels, panel, name, row, colour, {"size": 10, "color": colour}, hover)
+        panels.axis("x", panel, f"difference in {metric_name(str(part['metric'].iloc[0]))}")
+    return by_name(panels, names) | {"main": method_name(main)}
 
 
 def main_method(table: Frame) -> str:
@@ -179,34 +132,25 @@ def main_method(table: Frame) -> str:
 
 def agreement_figure(points: Frame, target: str) -> dict[str, Any]:
     """Left: truth against prediction. Right: Bland and Altman's plot."""
-    facts, name = agreement(points), markup(target_name(target))
-    figure: Any = make_subplots(
-        1, 2, horizontal_spacing=0.11, subplot_titles=["Predicted and measured", "Difference against average (Bland–Altman)"]
-    )
-    dots = {"size": 6, "color": ACCENT, "opacity": 0.5}
-    ends = [float(points[["truth", "predicted"]].min().min()), float(points[["truth", "predicted"]].max().max())]
-    figure.add_scatter(x=ends, y=ends, mode="lines", line={"color": MUTED, "width": 1, "dash": "dot"}, hoverinfo="skip", row=1, col=1)
-    if np.isfinite(facts["slope"]):
-        x = np.array([points["predicted"].min(), points["predicted"].max()])
-        line = {"color": ALARM, "width": 2}
-        figure.add_scatter(x=x, y=facts["intercept"] + facts["slope"] * x, mode="lines", line=line, hoverinfo="skip", row=1, col=1)
+    facts, name, dots = agreement(points), target_name(target), {"size": 6, "color": ACCENT, "opacity": 0.5}
+    truth, predicted = points["truth"].to_numpy(float), points["predicted"].to_numpy(float)
+    panels = Panels(["Predicted and measured", "Difference against average (Bland–Altman)"], 2, (0.11, 0))
+    ends = np.array([min(truth.min(), predicted.min()), max(truth.max(), predicted.max())])
+    panels.add(0, x=ends, y=ends, mode="lines", line={"color": MUTED, "width": 1, "dash": "dot"}, hoverinfo="skip")
     hover = "predicted %{x:.1f}, measured %{y:.1f}<extra></extra>"
-    figure.add_scatter(x=points["predicted"], y=points["truth"], mode="markers", marker=dots, hovertemplate=hover, row=1, col=1)
-    middle, gap = (points["truth"] + points["predicted"]) / 2, points["predicted"] - points["truth"]
+    panels.add(0, x=predicted, y=truth, mode="markers", marker=dots, hovertemplate=hover)
+    if np.isfinite(facts["slope"]):
+        x = np.array([predicted.min(), predicted.max()])
+        panels.add(0, x=x, y=facts["intercept"] + facts["slope"] * x, mode="lines", line={"color": ALARM, "width": 2}, hoverinfo="skip")
     hover = "average %{x:.1f}, predicted less measured %{y:.1f}<extra></extra>"
-    figure.add_scatter(x=middle, y=gap, mode="markers", marker=dots, hovertemplate=hover, row=1, col=2)
+    panels.add(1, x=(truth + predicted) / 2, y=predicted - truth, mode="markers", marker=dots, hovertemplate=hover)
     for key, dash in (("bias", "solid"), ("low", "dash"), ("high", "dash")):
-        figure.add_hline(
-            y=facts[key], line={"color": ALARM, "width": 1.5, "dash": dash}, annotation_text=number(facts[key], 1),
-            annotation_position="top right", row=1, col=2,
-        )  # fmt: skip
-    for column, (x, y) in enumerate(
-        [(f"Predicted {name}", f"Measured {name}"), (f"Average of both, {name}", "Predicted less measured")], start=1
-    ):
-        figure.update_xaxes(title={"text": x, "font": {"color": MUTED, "size": 12}}, row=1, col=column)
-        figure.update_yaxes(title={"text": y, "font": {"color": MUTED, "size": 12}}, row=1, col=column)
-    figure.update_layout(showlegend=False, margin={"l": 60, "r": 20, "t": 36, "b": 50})
-    return styled(figure, 420)
+        panels.line(1, "y", facts[key], ALARM, 1.5, dash, number(facts[key], 1))
+    panels.axis("x", 0, f"Predicted {name}")
+    panels.axis("y", 0, f"Measured {name}")
+    panels.axis("x", 1, f"Average of both, {name}")
+    panels.axis("y", 1, "Predicted less measured")
+    return panels.spec(height=420, left=60)
 
 
 def training_figure(runs: list[Run]) -> dict[str, Any] | None:
@@ -216,30 +160,23 @@ def training_figure(runs: list[Run]) -> dict[str, Any] | None:
     for _, log in logs:
         for column in log.columns:
             term = column.removeprefix("validation_")
-            if term not in (*terms, "step", "split") and not term.startswith(HIDDEN_TERMS) and log[column].notna().sum() > 1:
+            if term not in (*terms, "step") and not term.startswith(HIDDEN_TERMS) and log[column].notna().sum() > 1:
                 terms.append(term)
     if not terms:
         return None
     columns = min(3, len(terms))
     lines = -(-len(terms) // columns)
-    figure: Any = make_subplots(
-        lines, columns, horizontal_spacing=0.07, vertical_spacing=0.34 / (lines + 1), subplot_titles=[markup(term) for term in terms]
-    )
-    for number_of, (run, log) in enumerate(logs):
-        colour = PALETTE[number_of % len(PALETTE)]
-        for place, term in enumerate(terms):
-            row, column = place // columns + 1, place % columns + 1
+    panels = Panels([TERMS.get(term, term) for term in terms], columns, (0.07, 0.42 / (lines + 1)))
+    for place, (run, log) in enumerate(logs):
+        for panel, term in enumerate(terms):
             for prefix, width, opacity, word in (("", 1, 0.55, "training"), ("validation_", 2.5, 1, "validation")):
                 if f"{prefix}{term}" not in log:
                     continue
-                curve = thinned(log[["step", f"{prefix}{term}"]].dropna())
+                x, y = thinned(log[["step", f"{prefix}{term}"]].dropna()).to_numpy(float).T
                 hover = f"seed {markup(run.seed)}, {word}<br>step %{{x}}: %{{y:.4g}}<extra></extra>"
-                figure.add_scatter(
-                    x=curve.iloc[:, 0], y=curve.iloc[:, 1], mode="lines", line={"color": colour, "width": width}, opacity=opacity,
-                    hovertemplate=hover, row=row, col=column,
-                )  # fmt: skip
-    figure.update_layout(showlegend=False, margin={"l": 50, "r": 10, "t": 36, "b": 40})
-    return styled(figure, 70 + 210 * lines)
+                line = {"color": PALETTE[place % len(PALETTE)], "width": width}
+                panels.add(panel, x=x, y=y, mode="lines", line=line, opacity=opacity, hovertemplate=hover)
+    return panels.spec(height=70 + 210 * lines, left=50, bottom=40)
 
 
 def thinned(curve: Frame) -> Frame:
@@ -324,7 +261,7 @@ def traversal(study: Study, run: Run) -> dict[str, Any] | None:
     if rho is not None and rho > 0:  # u rises with FEV1: show it falling
         images, steps = images[::-1], steps[::-1]
     rows = []
-    for name, channel, plane in views(images.shape[1]):
+    for name, channel, plane in views(run, images.shape[1]):
         slices = [cut(image[channel], plane) for image in images]
         change = (slices[-1].astype(float) - slices[0]) / 2
         rows.append({"name": name, "images": [png(piece) for piece in slices], "change": change_png(change)})
@@ -333,7 +270,7 @@ def traversal(study: Study, run: Run) -> dict[str, Any] | None:
 
 def direction(study: Study, run: Run) -> float | None:
     """Rank correlation of the traversed latent with FEV1 % predicted over all encoded subjects."""
-    column = str(run.facts.get("traversed", "u_0"))
+    column = run.about_pictures.get("latent", "u_0")
     if study.cohort is None or run.latents is None or column not in run.latents or "fev1_pp" not in study.cohort:
         return None
     both = run.latents[[column]].join(study.cohort["fev1_pp"], how="inner")
@@ -345,7 +282,7 @@ def reconstructions(run: Run) -> list[dict[str, Any]]:
     given, made = run.pictures.get("input"), run.pictures.get("reconstruction")
     if given is None or made is None or given.shape != made.shape or given.ndim != 5:
         return []
-    planes = [view for view in views(given.shape[1]) if view[2] == "coronal"] + [("Inspiration, axial", 0, "axial")]
+    planes = sorted(views(run, given.shape[1]), key=lambda view: view[2] != "coronal")[: given.shape[1] + 1]
     found = []
     for name, channel, plane in planes:
         pairs = [(png(cut(x[channel], plane)), png(cut(y[channel], plane))) for x, y in zip(given, made, strict=True)]
@@ -353,9 +290,10 @@ def reconstructions(run: Run) -> list[dict[str, Any]]:
     return found
 
 
-def views(channels: int) -> list[tuple[str, int, str]]:
-    breaths = ("Inspiration", "Expiration")[:channels]
-    return [(f"{breath}, {plane}", channel, plane) for channel, breath in enumerate(breaths) for plane in ("coronal", "axial")]
+def views(run: Run, channels: int) -> list[tuple[str, int, str]]:
+    """Name, channel and plane of what is shown of an image."""
+    breaths = [BREATHS.get(name, name) for name in run.about_pictures.get("channels", "insp+exp").split("+")]
+    return [(f"{breath}, {plane}", channel, plane) for channel, breath in enumerate(breaths[:channels]) for plane in ("coronal", "axial")]
 
 
 def cut(volume: np.ndarray, plane: str) -> np.ndarray:

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import yaml
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, safe_open
 
 from copdvae.errors import CopdvaeError
 from copdvae.report.words import BASELINES
@@ -20,7 +19,7 @@ Column = Any  # a pandas Series
 
 TEXT = {
     "subject_id", "visit", "method", "other", "seed", "target", "metric", "note", "split", "sex", "site", "scanner", "kernel", "race",
-    "smoking_status", "reason", "detail", "expected",
+    "smoking_status", "stage", "reason", "detail", "expected", "channels", "warnings",
 }  # fmt: skip
 
 
@@ -34,6 +33,7 @@ class Run:
     log: Frame | None
     latents: Frame | None  # indexed by subject_id
     pictures: dict[str, np.ndarray]
+    about_pictures: dict[str, str]  # which latent was walked along, which channels there are
 
     @property
     def method(self) -> str:
@@ -83,8 +83,8 @@ class Study:
 
 def read_study(out: Path) -> Study:
     """Everything under `out`; raises `CopdvaeError` where there is nothing at all to report on."""
-    if not any((out / name).exists() for name in ("scores.csv", "cohort.csv", "runs", "cache")):
-        raise CopdvaeError(f"{out}: nothing to report on: no scores.csv, cohort.csv, runs or cache here; `copdvae run` makes them")
+    if not any((out / name).exists() for name in ("scores.csv", "cohort.csv", "rejected.csv", "runs")):
+        raise CopdvaeError(f"{out}: nothing to report on: no scores.csv, cohort.csv, rejected.csv or runs here; `copdvae run` makes them")
     missing: dict[str, str] = {}
     cohort = read_table(out, "cohort.csv", ("subject_id", "split"), missing)
     score = ("method", "seed", "target", "metric", "value", "low", "high")
@@ -93,7 +93,7 @@ def read_study(out: Path) -> Study:
         differences=read_table(out, "differences.csv", ("method", "other", "target", "metric", "value", "low", "high"), missing),
         predictions=read_table(out, "predictions.csv", ("method", "seed", "subject_id", "target", "truth", "predicted"), missing),
         cohort=None if cohort is None else cohort.drop_duplicates("subject_id").set_index("subject_id"),
-        rejected=read_table(out, "cache/rejected.csv", ("subject_id", "reason"), missing),
+        rejected=read_table(out, "rejected.csv", ("subject_id", "reason"), missing),
         evaluation=read_mapping(out, "evaluation.json", missing),
         runs=[read_run(out, folder.parent.name, missing) for folder in sorted(out.glob("runs/*/run.json"))],
         missing=missing,
@@ -105,7 +105,7 @@ def read_study(out: Path) -> Study:
 
 def read_run(out: Path, folder: str, missing: dict[str, str]) -> Run:
     base = f"runs/{folder}"
-    latents = pictures = None
+    latents, pictures, about = None, {}, {}
     if present(out, f"{base}/latents.parquet", missing):
         try:
             latents = pd.read_parquet(out / base / "latents.parquet")
@@ -115,7 +115,8 @@ def read_run(out: Path, folder: str, missing: dict[str, str]) -> Run:
             latents = None
     if present(out, f"{base}/pictures.safetensors", missing):
         try:
-            pictures = load_file(out / base / "pictures.safetensors")
+            with safe_open(out / base / "pictures.safetensors", framework="numpy") as file:
+                pictures, about = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             missing[f"{base}/pictures.safetensors"] = f"{base}/pictures.safetensors cannot be read ({type(error).__name__})"
     return Run(
@@ -124,7 +125,8 @@ def read_run(out: Path, folder: str, missing: dict[str, str]) -> Run:
         config=read_mapping(out, f"{base}/config.yaml", missing),
         log=read_table(out, f"{base}/log.csv", ("step",), missing),
         latents=latents,
-        pictures=pictures or {},
+        pictures=pictures,
+        about_pictures=about,
     )
 
 

@@ -19,7 +19,8 @@ from copdvae.report import figures, tables
 from copdvae.report.files import Study, read_study
 from copdvae.report.words import GLOSSARY, GOLD_COLOURS, KIND_COLOURS, METHODS, TARGETS
 
-MOST_REJECTED = 200  # listed one by one; more are counted by reason alone
+SHOWN_ELSEWHERE = ("warnings", "notes", "phenotype_warnings")
+MOST_LISTED = 200  # rejected subjects, or remarks, one by one
 
 
 def report(out: Path, small_cells: int = 0) -> Path:
@@ -80,12 +81,16 @@ def content(study: Study, small: int) -> dict[str, Any]:
         ],
         "flow": tables.flow(study, small) if study.cohort is not None or study.rejected is not None else None,
         "cohorts": cohorts(study, small),
+        "sources": tables.sources(study),
+        "notes": [str(note) for note in study.evaluation.get("notes", [])],
+        "remarks": [] if small else tables.scan_warnings(study)[:MOST_LISTED],
+        "row_remarks": [] if small else [str(line) for line in study.evaluation.get("phenotype_warnings", [])][:MOST_LISTED],
         "rejected": rejected(study, small),
         "runs": tables.run_rows(study),
         "configs": [
             (tables.method_name(method), tables.flat(runs[0].config)) for method, runs in study.by_method().items() if runs[0].config
         ],
-        "evaluation": tables.flat({key: value for key, value in study.evaluation.items() if key != "warnings"}),
+        "evaluation": tables.flat({key: value for key, value in study.evaluation.items() if key not in SHOWN_ELSEWHERE}),
         "methods": [(tables.method_name(m), describe(study, m), KIND_COLOURS[study.kind(m)]) for m in methods if describe(study, m)],
         "glossary": GLOSSARY,
         "gold_colours": GOLD_COLOURS,
@@ -147,19 +152,12 @@ def lede(study: Study, best: dict[str, Any]) -> str:
     row = best.get("fev1_pp")
     if row is None:
         return ""
-    tested = (
-        "" if study.cohort is None else f" in the {int((study.cohort['split'] == 'test').sum())} test subjects, whom training never saw"
-    )
-    first = (
-        f"From the CT alone, the best representation ({tables.method_name(row['method'])}) explains {tables.percent(max(row['value'], 0))} of the "
-        f"differences in FEV1 % predicted{tested}."
-    )
-    second = (
-        ""
-        if row["share"] != row["share"]
-        else f" That is {max(row['share'], 0):.0%} of what could be reached if the true disease were known."
-    )
-    return first + second
+    name, explained = tables.method_name(row["method"]), tables.percent(max(row["value"], 0))
+    tested = "" if study.cohort is None else f" in the {(study.cohort['split'] == 'test').sum()} test subjects, whom training never saw"
+    found = f"From the CT alone, the best representation ({name}) explains {explained} of the differences in FEV1 % predicted{tested}."
+    if row["share"] != row["share"]:
+        return found
+    return f"{found} That is {tables.percent(max(row['share'], 0))} of what could be reached if the true disease were known."
 
 
 def traversal_of(study: Study, method: str, runs: list[Any]) -> dict[str, Any] | None:
@@ -201,7 +199,7 @@ def rejected(study: Study, small: int) -> list[dict[str, str]]:
     if study.rejected is None or small:
         return []
     rows = [{"detail": "", "expected": "", "visit": ""} | row for row in study.rejected.to_dict("records")]
-    return sorted(rows, key=lambda row: row["expected"] == "yes")[:MOST_REJECTED]  # type: ignore[return-value]
+    return sorted(rows, key=lambda row: row["expected"] == "yes")[:MOST_LISTED]  # type: ignore[return-value]
 
 
 def describe(study: Study, method: str) -> str:

@@ -11,7 +11,16 @@ from copdvae.report.files import Column, Frame, Study
 from copdvae.report.words import FIRST_METRIC, GOLD, KINDS, MEASURES, METHODS, METRICS, SPLITS, TARGETS
 
 DASH = "–"
-NUMBERS = ("age", "height_cm", "pack_years", "fev1_pp", "fvc_pp", "fev1_fvc")  # mean and standard deviation
+NUMBERS = (
+    "age",
+    "height_cm",
+    "pack_years",
+    "fev1_pp",
+    "fvc_pp",
+    "fev1_fvc",
+    "insp_lung_volume_l",
+    "exp_over_insp_volume",
+)  # mean and standard deviation
 SKEWED = ("emphysema_pct", "gas_trapping_pct")  # median and quartiles
 MOST_CATEGORIES = 12
 CATEGORIES = ("gold", "smoking_status", "site", "scanner", "kernel")
@@ -71,11 +80,10 @@ def summary(scores: Frame) -> Frame:
 
 def first_scores(study: Study) -> Frame:
     """`summary` of each target's first metric alone, the targets in their usual order."""
-    if study.scores is None:
-        return summary(pd.DataFrame(columns=["method", "seed", "target", "metric", "value", "low", "high"]))
-    table = summary(study.scores)
+    empty = pd.DataFrame(columns=["method", "seed", "target", "metric", "value", "low", "high"])
+    table = summary(empty if study.scores is None else study.scores)
     first = table.drop_duplicates("target").set_index("target")["metric"].to_dict() | FIRST_METRIC
-    table = table[[first[target] == metric for target, metric in zip(table["target"], table["metric"], strict=True)]]
+    table = table[table["metric"] == table["target"].map(first)]
     return table.assign(kind=[study.kind(method) for method in table["method"]])
 
 
@@ -183,7 +191,7 @@ def cohort_table(cohort: Frame, by: str, small: int = 0) -> dict[str, Any]:
 
     for name in NUMBERS:
         if name in cohort and by != name:
-            digits = 2 if name == "fev1_fvc" else 1
+            digits = 2 if cohort[name].abs().max() < 15 else 1
             cells = {label: mean_sd(part[name], digits) for label, part in shown.items()}
             add(MEASURES[name], cells, int(cohort[name].isna().sum()))
         if name == "age" and "sex" in cohort:
@@ -212,7 +220,7 @@ def label_of(column: str, value: Any) -> str:
     if column == "gold":
         return GOLD.get(int(value), str(value))
     if column == "split":
-        return SPLITS.get(value, str(value))
+        return SPLITS.get(str(value), str(value))
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
@@ -394,6 +402,25 @@ def warnings_of(study: Study) -> list[str]:
                 f"{unexpected} rejected {'subject was' if unexpected == 1 else 'subjects were'} not expected: see Rejected subjects."
             )
     return found
+
+
+def sources(study: Study) -> list[str]:
+    """Where each CT measure comes from, and how far the phenotype table's own column is from it."""
+    apart, lines = study.evaluation.get("ct_minus_table") or {}, []
+    for target, source in (study.evaluation.get("sources") or {}).items():
+        line = f"{target_name(target)}: {'measured from the CT' if source == 'ct' else 'taken from the phenotype table'}."
+        if facts := apart.get(target):
+            gaps = f"{number(facts['mean'], 3)} on average, {number(facts['largest'], 3)} at most"
+            line += f" Measured less the table's own column: {gaps} ({facts['n']} subjects)."
+        lines.append(line)
+    return lines
+
+
+def scan_warnings(study: Study) -> list[tuple[str, str]]:
+    """What ingest remarked about subjects that it kept."""
+    if study.cohort is None or "warnings" not in study.cohort:
+        return []
+    return [(str(subject), text) for subject, text in study.cohort["warnings"].items() if text]
 
 
 def flat(mapping: dict[str, Any], before: str = "") -> list[tuple[str, str]]:

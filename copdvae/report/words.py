@@ -18,6 +18,8 @@ MEASURES = TARGETS | {
     "pack_years": "Pack-years",
     "fvc_pp": "FVC % predicted",
     "fev1_fvc": "FEV1/FVC",
+    "insp_lung_volume_l": "Lung volume in, l",
+    "exp_over_insp_volume": "Lung volume out / in",
     "site": "Site",
     "scanner": "Scanner",
     "kernel": "Kernel",
@@ -26,6 +28,16 @@ MEASURES = TARGETS | {
 SPLITS = {"train": "Training", "validation": "Validation", "test": "Test"}
 GOLD = {-2: "Never smoked", -1: "PRISm", 0: "GOLD 0", 1: "GOLD 1", 2: "GOLD 2", 3: "GOLD 3", 4: "GOLD 4"}
 GOLD_COLOURS = {-2: "#b9c3cf", -1: "#8a8f98", 0: "#7ab8c9", 1: "#f2c14e", 2: "#f08a4b", 3: "#d1495b", 4: "#6a1b4d"}
+
+TERMS = {
+    "loss": "total (loss)",
+    "rec": "error of redrawing (rec)",
+    "rec_lung": "the same, lungs only (rec_lung)",
+    "kl": "information held (kl)",
+    "kl_u": "information in u (kl_u)",
+    "kl_v": "information in v (kl_v)",
+    "pair_loss": "misfit to told pairs (pair_loss)",
+}
 
 BASELINES = ("mean", "age_sex_height", "density_probe", "densitometry")
 KINDS = {

@@ -71,6 +71,9 @@ def fake_cohort(rng: np.random.Generator, n: int) -> tuple[pd.DataFrame, np.ndar
             "gas_trapping_pct": np.clip(24 + 13 * severity + 6 * rng.normal(size=n), 0.5, 85).round(2),
             "site": rng.choice(["A", "B", "C", "D"], n, p=[0.4, 0.3, 0.2, 0.1]),
             "kernel": rng.choice(["soft", "sharp"], n),
+            "exp_over_insp_volume": (0.53 + 0.06 * rng.normal(size=n)).round(3),
+            "insp_lung_volume_l": (5.4 + 0.9 * rng.normal(size=n)).round(2),
+            "warnings": np.where(rng.random(n) < 0.01, "insp: the lungs touch the last slice", ""),
         },
         index=pd.Index([f"{i:04d}" for i in range(n - 1)] + [HOSTILE], name="subject_id"),
     )
@@ -86,10 +89,7 @@ def write_rejected(out: Path) -> None:
         ("P0603", "missing_slice", "insp: slices 20.00 mm apart between z = -112.0 and -92.0, others 10.00; is one missing?", "yes"),
         ("P0207", "exp_not_smaller", "the expiratory lungs hold 5.12 l, the inspiratory 4.96 l; expected less on expiration", "no"),
     ]
-    (out / "cache").mkdir(exist_ok=True)
-    pd.DataFrame(rows, columns=["subject_id", "reason", "detail", "expected"]).assign(visit="1").to_csv(
-        out / "cache/rejected.csv", index=False
-    )
+    pd.DataFrame(rows, columns=["subject_id", "reason", "detail", "expected"]).to_csv(out / "rejected.csv", index=False)
 
 
 def predictions(rng: np.random.Generator, cohort: pd.DataFrame, code: np.ndarray, noise: float) -> pd.DataFrame:
@@ -146,13 +146,17 @@ def write_evaluation(out: Path, cohort: pd.DataFrame) -> None:
     parts = {part: {target: int(group[target].notna().sum()) for target in (*REAL, "gold")} for part, group in cohort.groupby("split")}
     facts = {
         "study": "Synthetic study of 600",
-        "config_hash": "4be1f09a72c3",
+        "config": "4be1f09a72c3",
+        "version": "0.1.0",
         "n": parts,
         "settings": {"neighbours": 5, "draws": 2000, "seed": 0, "bins": 20},
-        "versions": {"copdvae": "0.1.0", "torch": "2.13.0", "python": "3.11.7"},
         "ceilings": CEILINGS,
-        "sources": {"emphysema_pct": "ingest", "gas_trapping_pct": "ingest"},
-        "rejections": {"expected": 3, "unexpected": 1},
+        "sources": {"emphysema_pct": "ct", "gas_trapping_pct": "ct"},
+        "ct_minus_table": {"emphysema_pct": {"n": 600, "mean": -0.00012, "largest": 0.0051}},
+        "rejected": {"expected": 3, "unexpected": 1},
+        "reference": "gli2012",
+        "notes": ["gender: 1 is male, 2 is female", "FEV1_utah: litres", "race 1 is taken as Caucasian, 2 as African American"],
+        "phenotype_warnings": ["phenotypes.csv row 88: FEV1/FVC 0.62 and FEV1 over FVC 0.60 differ"],
         "warnings": ["Spirometry is before bronchodilation: GOLD categories are not diagnostic."],
     }
     (out / "evaluation.json").write_text(json.dumps(facts))
@@ -171,11 +175,12 @@ def write_run(
     latents.to_parquet(folder / "latents.parquet", index=False)
 
     collapse = "u stays at the prior: its KL is 0.004 nats a subject" if (method, seed) == ("pairwise-insp", 2) else None
+    pairs, grad_pair = (2868, {"grad_pair": 655.1}) if readout == "u" else (None, {})
     facts = {
         "study": "Synthetic study of 600", "method": method.split("-")[0], "label": method, "seed": seed, "readout": readout,
-        "u": 1, "latents": 3, "parameters": 1_482_133, "pairs": 2868 if readout == "u" else None, "seconds": 171.3, "data_share": 0.013, "device": "cpu",
+        "u": 1, "latents": 3, "parameters": 1_482_133, "pairs": pairs, "seconds": 171.3, "data_share": 0.013, "device": "cpu",
         "version": "0.1.0", "config": "9f3e21ab77c0", "collapse": collapse, "best": {"step": 1800, "score": 0.6},
-        "last_log": {"grad_rec": 812.4, "grad_kl_u": 1.73, **({"grad_pair": 655.1} if readout == "u" else {})},
+        "last_log": {"grad_rec": 812.4, "grad_kl_u": 1.73, **grad_pair},
     }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(facts))
     (folder / "config.yaml").write_text(
@@ -188,11 +193,13 @@ def write_run(
         log[term] = end + (start - end) * np.exp(-step / 350) * (1 + 0.05 * rng.normal(size=len(step)))
         log[f"validation_{term}"] = np.where(step % 100 == 0, log[term] * 1.03, np.nan)
     if readout == "u":
-        log["pair"] = -0.2 - 0.5 * np.exp(-step / 400) + 0.02 * rng.normal(size=len(step))
-        log["validation_pair"] = np.where(step % 100 == 0, log["pair"] - 0.04, np.nan)
+        log["pair_loss"] = 0.2 + 0.5 * np.exp(-step / 400) + 0.02 * rng.normal(size=len(step))
+        log["validation_pair_loss"] = np.where(step % 100 == 0, log["pair_loss"] + 0.04, np.nan)
     log.to_csv(folder / "log.csv", index=False)
 
-    if readout != "direct":
+    if readout == "direct":
+        save_file({}, folder / "pictures.safetensors", metadata={"none": "this method trains no decoder"})
+    else:
         channels = 1 if method.endswith("insp") else 2
         steps = np.linspace(-2, 2, 7)
         strength = 1.0 if readout == "u" else 0.25
@@ -210,6 +217,7 @@ def write_run(
                 "reconstruction": np.stack([blurred(image) for image in given]),
             },
             folder / "pictures.safetensors",
+            metadata={"latent": names[0], "channels": "+".join(("insp", "exp")[:channels])},
         )  # fmt: skip
 
 

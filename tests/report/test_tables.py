@@ -1,0 +1,242 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from copdvae.metrics.neighbours import GOLD_SIX
+from copdvae.report.files import Study, read_study
+from copdvae.report.tables import (
+    agreement,
+    best_of,
+    cohort_table,
+    confusions,
+    difference_rows,
+    duration,
+    first_scores,
+    flow,
+    hide,
+    middle_seed,
+    number,
+    other_scores,
+    result_table,
+    summary,
+    warnings_of,
+)
+
+
+def made(**parts) -> Study:
+    empty = dict.fromkeys(("scores", "differences", "predictions", "cohort", "rejected"))
+    return Study(**(empty | {"evaluation": {}, "runs": []} | parts))
+
+
+def scores(rows: list[tuple]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["method", "seed", "target", "metric", "value", "low", "high", "ceiling", "note"])
+
+
+SCORES = scores(
+    [
+        ("pairwise", "0", "fev1_pp", "r2", 0.50, 0.4, 0.6, 0.8, ""),
+        ("pairwise", "1", "fev1_pp", "r2", 0.40, 0.3, 0.5, 0.8, ""),
+        ("pairwise", "mean", "fev1_pp", "r2", 0.46, 0.37, 0.55, 0.8, ""),
+        ("pairwise", "0", "fev1_pp", "mae", 12.3, 11.0, 13.0, np.nan, ""),
+        ("vae", "0", "fev1_pp", "r2", 0.10, 0.0, 0.2, 0.8, ""),
+        ("vae", "1", "fev1_pp", "r2", 0.30, 0.1, 0.5, 0.8, ""),
+        ("supervised", "0", "fev1_pp", "r2", 0.70, 0.6, 0.75, 0.8, ""),
+        ("densitometry", "", "fev1_pp", "r2", 0.60, 0.5, 0.7, 0.8, ""),
+        ("densitometry", "", "emphysema_pct", "r2", 0.99, 0.98, 1.0, 0.7, "identity"),
+        ("mean", "", "fev1_pp", "r2", -0.004, -0.01, 0.0, 0.8, ""),
+        ("mean", "", "emphysema_pct", "r2", np.nan, np.nan, np.nan, np.nan, ""),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.123, "0.12"), (-0.5, "−0.50"), (-0.001, "0.00"), (np.nan, "–"), (None, "–"), (1234.5, "1,234.50"), (np.inf, "–")]
+)
+def test_numbers_read_well(value, text):
+    assert number(value) == text
+
+
+def test_the_row_of_the_mean_over_seeds_is_used_where_there_is_one():
+    table = summary(SCORES).set_index(["method", "target", "metric"])
+    row = table.loc[("pairwise", "fev1_pp", "r2")]
+    assert (row["value"], row["low"], row["high"]) == (0.46, 0.37, 0.55)
+    assert row["seeds"] == [0.5, 0.4]
+    assert row["share"] == pytest.approx(0.46 / 0.8)
+
+
+def test_without_such_a_row_seeds_are_averaged():
+    row = summary(SCORES).set_index(["method", "target", "metric"]).loc[("vae", "fev1_pp", "r2")]
+    assert (row["value"], row["low"], row["high"]) == pytest.approx((0.2, 0.05, 0.35))
+
+
+def test_the_best_representation_is_neither_a_baseline_nor_told_the_measures():
+    best = best_of(first_scores(made(scores=SCORES)))
+    assert best["fev1_pp"]["method"] == "pairwise"
+    assert "emphysema_pct" not in best
+
+
+def test_results_are_cells_of_methods_and_targets():
+    study = made(scores=SCORES)
+    table = result_table(study, first_scores(study))
+    assert [head["name"] for head in table["heads"]] == ["FEV1 % predicted", "Emphysema %"]
+    assert [head["ceiling"] for head in table["heads"]] == ["0.80", "0.70"]
+    rows = {row["method"]: row for group in table["groups"] for row in group["rows"]}
+    cell = rows["pairwise"]["cells"][0]
+    assert (cell["value"], cell["interval"], cell["best"]) == ("0.46", "0.37 to 0.55", True)
+    assert cell["share"] == "57\u202f%"
+    assert cell["seeds"] == "2 seeds: 0.40 to 0.50"
+    assert rows["densitometry"]["cells"][1]["note"] == "identity"
+    assert not rows["densitometry"]["cells"][0]["best"]
+    assert rows["pairwise"]["cells"][1] is None
+    assert rows["mean"]["cells"][0]["value"] == "0.00"
+    assert rows["mean"]["cells"][1]["value"] == "–"
+    assert [group["kind"] for group in table["groups"]] == ["u", "direct", "baseline"]
+
+
+def test_other_metrics_have_tables_of_their_own():
+    study = made(scores=SCORES)
+    (table,) = other_scores(study, first_scores(study))
+    assert table["title"] == "Mean absolute error"
+    assert table["rows"] == [["Pairwise similarities", "12.30 (11.00 to 13.00)"]]
+
+
+def test_differences_are_lines_of_text():
+    rows = pd.DataFrame(
+        [("pairwise", "vae", "gold", "kappa", 0.2, 0.1, 0.3)], columns=["method", "other", "target", "metric", "value", "low", "high"]
+    )
+    assert difference_rows(made(differences=rows)) == [["Pairwise similarities", "VAE", "GOLD category, κ", "0.20", "0.10 to 0.30"]]
+
+
+COHORT = pd.DataFrame(
+    {
+        "split": ["train"] * 6 + ["test"] * 4,
+        "age": [60.0, 62, 64, 66, 68, np.nan, 50, 60, 70, 80],
+        "sex": ["F", "F", "F", "M", "M", "M", "F", "F", "F", ""],
+        "gold": [-2.0, -1, 0, 0, 1, 1, 2, 2, 0, np.nan],
+        "emphysema_pct": [1.0, 2, 3, 4, 5, 6, 7, 8, 9, 10],
+        "site": list("AAAAAAAAAB"),
+    },
+    index=[f"s{i}" for i in range(10)],
+)
+
+
+def rows_of(table):
+    return {row["label"]: row for row in table["rows"]}
+
+
+def test_table_one_is_the_textbook_one():
+    table = cohort_table(COHORT, "split")
+    assert [(head["name"], head["n"]) for head in table["heads"]] == [("Training", "6"), ("Test", "4"), ("All", "10")]
+    rows = rows_of(table)
+    assert rows["Age, years"]["cells"][:2] == ["64.0 (3.2)", "65.0 (12.9)"]
+    assert rows["Age, years"]["missing"] == "1"
+    assert rows["Women"]["cells"] == ["3 (50\u202f%)", "3 (100\u202f%)", "6 (67\u202f%)"]
+    assert rows["Women"]["missing"] == "1"
+    assert rows["Emphysema %"]["cells"][1] == "8.5 (7.8–9.2)"
+    assert rows["GOLD 0"]["cells"] == ["2 (33\u202f%)", "1 (25\u202f%)", "3 (30\u202f%)"]
+    assert rows["Never smoked"]["cells"][0] == "1 (17\u202f%)"
+    assert rows["GOLD category"]["missing"] == "1"
+
+
+def test_small_counts_are_hidden_and_cannot_be_had_by_subtraction():
+    assert hide(np.array([20, 3, 0, 9]), 5) == ["20", "<5", "0", "hidden"]
+    assert hide(np.array([20, 3, 2, 9]), 5) == ["20", "<5", "<5", "9"]
+    assert hide(np.array([20, 3, 2, 9]), 0) == ["20", "3", "2", "9"]
+    table = cohort_table(COHORT, "split", small=5)
+    assert [head["n"] for head in table["heads"]] == ["hidden", "<5", "10"]
+    rows = rows_of(table)
+    assert rows["Age, years"]["cells"][1] == "–"  # no figure of four people
+    assert rows["Age, years"]["missing"] == "<5"
+    assert rows["B"]["cells"][2] == "<5"
+    assert rows["A"]["cells"][2] == "hidden"
+    assert rows["Women"]["cells"][2] == "hidden"  # three men
+
+
+def test_the_flow_adds_up():
+    rejected = pd.DataFrame(
+        [("x1", "missing_slice", "yes"), ("x2", "missing_slice", "yes"), ("x3", "tilt", "no")], columns=["subject_id", "reason", "expected"]
+    )
+    found = flow(made(cohort=COHORT, rejected=rejected))
+    assert (found["listed"], found["refused"], found["kept"]) == (13, 3, 10)
+    assert [(entry["n"], entry["reason"], entry["expected"]) for entry in found["reasons"]] == [
+        ("2", "missing slice", "yes"),
+        ("1", "tilt", "no"),
+    ]
+    assert [(part["name"], part["n"]) for part in found["parts"]] == [("training", "6"), ("test", "4")]
+    assert found["parts"][0]["lines"] == ["Emphysema %: 6", "GOLD category: 5"]  # the never-smoker is not on the scale
+
+
+def test_unexpected_rejections_are_a_warning():
+    rejected = pd.DataFrame([("x1", "tilt", "no"), ("x2", "tilt", "yes")], columns=["subject_id", "reason", "expected"])
+    assert "1 rejected subject was not expected" in warnings_of(made(rejected=rejected))[0]
+    assert not warnings_of(made(rejected=rejected[rejected["expected"] == "yes"]))
+
+
+def gold_predictions(truth, predicted, seed="0"):
+    ids = [f"s{i}" for i in range(len(truth))]
+    rows = {"method": "pairwise", "seed": seed, "subject_id": ids, "target": "gold", "truth": truth, "predicted": predicted}
+    return pd.DataFrame(rows)
+
+
+def test_a_confusion_matrix_holds_shares_of_each_true_category():
+    long = gold_predictions([0.0, 0, 0, 0, 1, 2, -1, -2], [0.0, 0, 0, 1, 3, 2, 0, 0])
+    (matrix,) = confusions(made(predictions=long, scores=SCORES))
+    rows = {row["label"]: row for row in matrix["rows"]}
+    assert rows["GOLD 0"]["n"] == "4"
+    assert [cell["shade"] for cell in rows["GOLD 0"]["cells"]] == [0, 0.75, 0.25, 0, 0, 0]
+    assert rows["GOLD 4"]["cells"][0]["text"] == "–"
+    assert matrix["exact"] == "57\u202f%"  # 4 of 7, the never-smoker left out
+    assert matrix["within"] == "83\u202f%"  # 5 of the 6 with a stage
+    assert len(matrix["columns"]) == len(GOLD_SIX)
+
+
+def test_a_confusion_matrix_hides_small_cells():
+    long = gold_predictions([0.0] * 10 + [1.0] * 3, [0.0] * 9 + [1.0] + [1.0] * 3)
+    (matrix,) = confusions(made(predictions=long, scores=SCORES), small=5)
+    rows = {row["label"]: row for row in matrix["rows"]}
+    assert [cell["text"] for cell in rows["GOLD 0"]["cells"]][1:3] == ["90\u202f%", "<5"]
+    assert rows["GOLD 0"]["cells"][2]["shade"] == 0
+    assert rows["GOLD 1"]["n"] == "<5"
+    assert {cell["text"] for cell in rows["GOLD 1"]["cells"]} == {"–"}
+
+
+def test_agreement_is_bland_and_altmans_and_calibration_truth_on_prediction():
+    predicted = np.array([10.0, 20, 30, 40])
+    points = pd.DataFrame({"truth": 2 * predicted + 1, "predicted": predicted})
+    facts = agreement(points)
+    gap = predicted - (2 * predicted + 1)
+    assert (facts["slope"], facts["intercept"]) == pytest.approx((2, 1))
+    assert facts["bias"] == pytest.approx(gap.mean())
+    assert facts["high"] - facts["low"] == pytest.approx(2 * 1.96 * gap.std(ddof=1))
+    assert np.isnan(agreement(points.assign(predicted=5.0))["slope"])
+
+
+def test_agreement_is_shown_for_the_seed_in_the_middle():
+    parts = [
+        pd.DataFrame(
+            {
+                "method": "pairwise",
+                "seed": seed,
+                "subject_id": ["a", "b"],
+                "target": "fev1_pp",
+                "truth": [1.0, 2],
+                "predicted": [1.0 + off, 2],
+            }
+        )
+        for seed, off in (("0", 9), ("1", 1), ("2", 4))
+    ]
+    chosen = middle_seed(made(predictions=pd.concat(parts)), "pairwise", "fev1_pp")
+    assert chosen["seed"].unique().tolist() == ["2"]
+    assert len(middle_seed(made(), "pairwise", "fev1_pp")) == 0
+
+
+def test_methods_come_by_kind_and_baselines_from_the_simplest(whole):
+    study = read_study(whole)
+    order = ["pairwise", "pairwise-insp", "beta_vae", "vae", "supervised", "mean", "age_sex_height", "density_probe", "densitometry"]
+    assert sorted(study.methods()[:2]) == order[:2]
+    assert sorted(study.methods()[2:4]) == order[2:4]
+    assert study.methods()[4:] == order[4:]
+
+
+def test_durations_read_well():
+    assert [duration(seconds) for seconds in (None, 12.4, 600, 9000)] == ["–", "12 s", "10.0 min", "2.5 h"]
