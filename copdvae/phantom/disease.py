@@ -11,7 +11,7 @@ from scipy.spatial import KDTree
 from copdvae.phantom.anatomy import Thorax, lungs
 from copdvae.phantom.people import Disease
 
-MOST_EMPHYSEMA = 0.42  # share of the lung that holes take at the worst
+MOST_EMPHYSEMA = 0.36  # share of the lung that holes take at the worst
 MOST_TRAPPING = 0.62  # share of the lobules that trap air at the worst
 
 
@@ -31,13 +31,13 @@ class Lesions:
 
 def draw_lesions(rng: np.random.Generator, thorax: Thorax, disease: Disease) -> Lesions:
     low = (-thorax.half_width, -thorax.centre_y - thorax.half_depth, thorax.diaphragm)
-    points = rng.uniform(low, (thorax.half_width, thorax.centre_y + thorax.half_depth, -3), (9000, 3))
+    points = rng.uniform(low, (thorax.half_width, thorax.centre_y + thorax.half_depth, -3), (16000, 3))
     points = points[lungs(thorax, *points.T) < -2]
     height = 1 - points[:, 2] / thorax.diaphragm  # 1 at the apex, 0 at the base
 
     emphysema = MOST_EMPHYSEMA * disease.emphysema**1.3 * np.exp(rng.normal(0, 0.1))
     trapping = MOST_TRAPPING * disease.small_airways**1.2 * np.exp(rng.normal(0, 0.15))
-    centre, radius = draw_holes(rng, points, height, emphysema, thorax.lung_volume_ml * 1000, disease.emphysema)
+    centre, radius = draw_holes(rng, points, height, emphysema, disease.emphysema)
     lobules, trapped = draw_lobules(rng, points, height, trapping)
     return Lesions(
         centre,
@@ -51,17 +51,29 @@ def draw_lesions(rng: np.random.Generator, thorax: Thorax, disease: Disease) -> 
     )
 
 
-def draw_holes(rng, points, height, share: float, lung_mm3: float, factor: float) -> tuple[np.ndarray, np.ndarray]:
-    """Spheres in clusters, most of them near the apex, until they hold `share` of the lung: centres (N, 3), radii (N,)."""
-    radius = np.clip((4.5 + 5.0 * factor) * np.exp(rng.normal(0, 0.4, 1500)), 2.5, 20)
-    volume = np.cumsum(4 / 3 * np.pi * radius**3)
-    count = int(np.searchsorted(volume, share * lung_mm3 * 1.1))  # holes overlap
+def draw_holes(
+    rng: np.random.Generator, points: np.ndarray, height: np.ndarray, share: float, factor: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Spheres in clusters, most of them near the apex, until together they take `share` of the lung: centres (N, 3), radii (N,).
+
+    `points` are spread evenly over the lung: what share of them the spheres cover is the share of the lung that they take.
+    """
+    most = 1500
+    radius = np.clip((4.5 + 5.0 * factor) * np.exp(rng.normal(0, 0.4, most)), 2.5, 20)
     weight = np.exp(rng.uniform(1.0, 3.5) * height)
     clusters = points[rng.choice(len(points), 5 + int(24 * factor), p=weight / weight.sum())]
     spread = rng.uniform(14, 24)
-    centre = clusters[rng.integers(len(clusters), size=count)] + rng.normal(0, spread, (count, 3))
-    centre = points[KDTree(points).query(centre)[1]] + rng.normal(0, 1.5, (count, 3))  # none outside the lung
-    return centre, radius[:count]
+    lung = KDTree(points)
+    near = lung.query(clusters[rng.integers(len(clusters), size=most)] + rng.normal(0, spread, (most, 3)))[1]
+    centre = points[near] + rng.normal(0, 1.5, (most, 3))  # none outside the lung
+    covered = np.zeros(len(points), dtype=bool)
+    count = 0
+    for found in lung.query_ball_point(centre, radius):
+        if covered.mean() >= share:
+            break
+        covered[found] = True
+        count += 1
+    return centre[:count], radius[:count]
 
 
 def draw_lobules(rng, points, height, share: float) -> tuple[np.ndarray, np.ndarray]:
