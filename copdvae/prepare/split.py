@@ -21,6 +21,7 @@ from copdvae.files import digest_of, write_csv, write_json
 from copdvae.read.tables import read_table
 
 PARTS = ("train", "validation", "test")
+UNUSED = "unused"  # in a split.csv written by hand: subjects that take no part at all
 Count = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Share = Count | Fraction | Literal["rest"]  # 240 subjects, 0.7 of them, or who is left
@@ -169,7 +170,7 @@ def read_split(path: Path) -> pd.DataFrame:
     if missing := {"subject_id", "split"} - set(table):
         raise ConfigError(f"{path}: no column {' or '.join(sorted(missing))}; expected subject_id and split")
     found = pd.DataFrame({"subject_id": list(table["subject_id"]), "split": list(table["split"])})
-    if strange := sorted(set(found["split"]) - set(PARTS)):
+    if strange := sorted(set(found["split"]) - {*PARTS, UNUSED}):
         raise ConfigError(f"{path}: split is {', '.join(map(repr, strange))}; expected {', '.join(PARTS)}")
     twice = [subject for subject, rows in Counter(found["subject_id"]).items() if rows > 1]
     if twice:

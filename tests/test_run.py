@@ -1,0 +1,137 @@
+"""The main job on a tiny study: from DICOM and CSV to a page, killed and started again, from the command line."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from copdvae.run import load_tables, run
+from copdvae.study import load_study
+
+TINY = {
+    "name": "tiny",
+    "phantom": {"subjects": 36, "size": 32, "seed": 3},
+    "data": {
+        "manifest": "study/manifest.csv",
+        "phenotypes": "study/phenotypes.csv",
+        "truth": "study/truth.csv",
+        "planted": "study/planted.csv",
+    },
+    "ingest": {"grid": 32},
+    "split": {"train": 20, "validation": 6, "test": "rest"},
+    "network": {"widths": [4, 8, 8], "hidden": 16, "u": 1, "v": 9},
+    "train": {"steps": 12, "batch": 8, "save_every": 4, "log_every": 4, "threads": 1},
+    "methods": [{"method": {"method": "vae"}}, {"method": {"method": "pairwise"}}, {"method": {"method": "supervised"}}],
+    "evaluate": {"draws": 100},
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A tiny study that was run undisturbed."""
+    root = tmp_path_factory.mktemp("tiny")
+    (root / "study.yaml").write_text(yaml.safe_dump(TINY))
+    run(load_study(root), workers=1)
+    return root
+
+
+def latents(root: Path) -> dict[str, str]:
+    """A digest of every run's latents."""
+    return {path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in root.glob("runs/*/latents.parquet")}
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_scores_of_every_method_baseline_and_target(finished):
+    scores = pd.read_csv(finished / "scores.csv")
+    assert {"vae", "pairwise", "supervised", "mean", "densitometry", "age_sex_height", "density_probe"} == set(scores["method"])
+    assert set(scores["target"]) == {"fev1_pp", "emphysema_pct", "gas_trapping_pct", "gold"}
+    assert list(scores.columns[:8]) == ["method", "seed", "target", "metric", "value", "low", "high", "ceiling"]
+    mean = scores[(scores["method"] == "mean") & (scores["metric"] == "r2")]
+    assert (mean["value"] <= 0).all()
+    assert set(scores.loc[scores["note"] == "identity", "method"]) == {"densitometry"}
+    assert (finished / "report.html").stat().st_size > 100_000
+
+
+@pytest.mark.slow
+def test_planted_faults_are_rejected_and_expected_and_nothing_else_is(finished):
+    rejected = pd.read_csv(finished / "rejected.csv")
+    planted = pd.read_csv(finished / "study" / "planted.csv")
+    assert set(zip(rejected["subject_id"], rejected["reason"], strict=True)) == set(
+        zip(planted["subject_id"], planted["reason"], strict=True)
+    )
+    assert set(rejected["expected"]) == {"yes"}
+
+
+@pytest.mark.slow
+def test_no_subject_is_on_two_sides_and_training_knows_no_label_of_a_test_subject(finished):
+    from copdvae.run import cohort_labels
+
+    tables = load_tables(load_study(finished))
+    told = cohort_labels(tables)
+    assert not set(told.index) & set(tables.split.index[tables.split == "test"])
+    assert tables.split.index.is_unique
+
+
+@pytest.mark.slow
+def test_a_second_run_does_nothing_again(finished):
+    before = latents(finished)
+    times = {path: path.stat().st_mtime_ns for path in finished.glob("runs/*/*")}
+    run(load_study(finished), workers=1)
+    assert latents(finished) == before
+    assert {path: path.stat().st_mtime_ns for path in finished.glob("runs/*/*") if path.name != ".lock"}.items() <= times.items()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [4.0, 9.0])
+def test_a_killed_run_started_again_ends_with_the_same_latents(finished, tmp_path, seconds):
+    """SIGKILL to the whole process group, again and again, each time a little later; then once more to the end."""
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(TINY))
+    command = [sys.executable, "-m", "copdvae.cli", "run", str(tmp_path), "--workers", "2", "--jobs", "2"]
+    for attempt in range(3):
+        process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(seconds * (attempt + 1))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert subprocess.run(command, capture_output=True, text=True).returncode == 0
+    assert latents(tmp_path) == latents(finished)
+
+
+@pytest.mark.slow
+def test_sigterm_checkpoints_and_exits_75_and_the_same_command_goes_on(finished, tmp_path):
+    slow = TINY | {"train": TINY["train"] | {"steps": 4000, "save_every": 4000}}
+    for name in ("study", "cache"):
+        (tmp_path / name).symlink_to(finished / name)
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(slow))
+    command = [sys.executable, "-m", "copdvae.cli", "train", str(tmp_path), "--only", "vae"]
+    prepare = [sys.executable, "-m", "copdvae.cli", "ingest", str(tmp_path), "--workers", "1"]
+    assert subprocess.run(prepare, capture_output=True).returncode == 0
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:  # the first line of the log says that training has begun
+        if "step" in line:
+            break
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
+    assert list(tmp_path.glob("runs/*/checkpoint.safetensors"))
+    assert not list(tmp_path.glob("runs/*/run.json"))
+
+
+@pytest.mark.slow
+def test_no_artefact_names_the_machine_or_a_header(finished):
+    """No absolute path, no UID root of the phantom's DICOM files, no PatientName in anything that copdvae wrote about the study."""
+    ours = [path for path in finished.rglob("*") if path.is_file() and "study" not in path.relative_to(finished).parts]
+    assert len(ours) > 20
+    for path in ours:
+        content = path.read_bytes()
+        for word in (str(finished).encode(), b"PHANTOM^", b"1.2.826"):
+            assert word not in content, f"{path.name} holds {word!r}"
