@@ -230,9 +230,7 @@ def remember(asked: Any) -> None:
 
 
 def train_one_in_process(study: Study, config: RunConfig) -> str:
-    lines: list[str] = []
-    folder = train_one(study, config, lines.append, asked_to_stop.is_set)
-    return f"{folder.name} done; {lines[-1] if lines else 'was trained before'}"
+    return f"{train_one(study, config, to_stderr, asked_to_stop.is_set).name} done"
 
 
 @contextmanager
