@@ -68,7 +68,8 @@ class Batches:
         if rng is not None and self.subjects.config.channel_dropout > 0:
             present = drop_channels(present, self.subjects.config.channel_dropout, rng)
         scaled = self.subjects.scaled(image, lung, offset)
-        scaled *= present.reshape(*present.shape, *[1] * (scaled.ndim - 2))
+        if not present.all():
+            scaled *= present.reshape(*present.shape, *[1] * (scaled.ndim - 2))
 
         pairs = None
         if self.pairs is not None:

@@ -57,13 +57,12 @@ class Subjects:
     def scaled(self, image: np.ndarray, lung: np.ndarray, offset_hu: np.ndarray | float = 0.0) -> np.ndarray:
         """HU (n, C, D, H, W) to float32 in [0, 1]; `offset_hu` is added first (augmentation)."""
         low, high = self.config.window_hu
-        scaled = image.astype(np.float32)
-        scaled += np.float32(offset_hu) if np.isscalar(offset_hu) else np.asarray(offset_hu, np.float32)
-        scaled -= np.float32(low)
-        scaled *= np.float32(1 / (high - low))
-        np.clip(scaled, 0, 1, out=scaled)
+        scale = np.float32(1 / (high - low))
+        scaled = np.multiply(image, scale, dtype=np.float32)
+        scaled += (np.asarray(offset_hu, np.float32) - np.float32(low)) * scale
         if self.config.background == "remove":
-            scaled[~lung] = 1.0
+            scaled += np.logical_not(lung).view(np.int8) * np.float32(100)  # far above the window; cheaper than an indexed assignment
+        np.clip(scaled, 0, 1, out=scaled)
         return scaled
 
 
@@ -73,7 +72,8 @@ def load_subjects(cache: Path, index: pd.DataFrame, config: InputConfig) -> tupl
     Raises `ConfigError` naming the subjects where a channel is missing and the configuration does not allow for that.
     """
     asked = [CHANNELS.index(channel) for channel in config.channels]
-    found = {str(row.subject_id): str(row.channels).split("+") for row in index.itertuples()}
+    listed = index.loc[:, ["subject_id", "channels", "file"]].astype(str).to_dict("records")
+    found = {row["subject_id"]: row["channels"].split("+") for row in listed}
     lacking = {subject: sorted(set(config.channels) - set(has)) for subject, has in found.items()}
     lacking = {subject: channels for subject, channels in lacking.items() if channels}
     left_out: list[str] = []
@@ -88,17 +88,17 @@ def load_subjects(cache: Path, index: pd.DataFrame, config: InputConfig) -> tupl
     elif lacking:
         left_out = sorted(subject for subject, channels in lacking.items() if len(channels) == len(config.channels))
 
-    kept = [row for row in index.itertuples() if str(row.subject_id) not in set(left_out)]
+    kept = [row for row in listed if row["subject_id"] not in set(left_out)]
     images, lungs, present = [], [], []
     for row in kept:
-        image, lung, _ = load_subject(cache / str(row.file))
-        has = found[str(row.subject_id)]
+        image, lung, _ = load_subject(cache / row["file"])
+        has = found[row["subject_id"]]
         channel_of = {CHANNELS.index(name): place for place, name in enumerate(has)}
         images.append([image[channel_of[c]] if c in channel_of else np.zeros_like(image[0]) for c in asked])
         lungs.append([np.isin(lung[channel_of[c]], (1, 2)) if c in channel_of else np.zeros(image[0].shape, bool) for c in asked])
         present.append([c in channel_of for c in asked])
     if not kept:
         raise ConfigError("no ingested subject has the scans that the model needs; see cache/index.csv and input.channels")
-    ids = np.array([str(row.subject_id) for row in kept])
+    ids = np.array([row["subject_id"] for row in kept])
     subjects = Subjects(ids, np.array(images, dtype=np.int16), np.array(lungs, dtype=bool), np.array(present, dtype=bool), config)
     return subjects, left_out
