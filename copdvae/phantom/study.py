@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def phantom(
     settings = check_settings(out, subjects, size, seed, format, spirometry)
     if (out / "manifest.csv").exists():
         return out
-    out.mkdir(parents=True, exist_ok=True)
+    (out / "parts").mkdir(parents=True, exist_ok=True)
     write_text(out / "phantom.json", json.dumps(settings, indent=2) + "\n")
 
     rows = range(1, subjects + PLANTED + 1)
@@ -86,6 +87,7 @@ def phantom(
     write_table(truth, out / "truth.csv")
     write_table(measured, out / "densitometry.csv")
     write_table(planted, out / "planted.csv")
+    shutil.rmtree(out / "parts")
     write_table(manifest_table(truth, format), out / "manifest.csv")  # last: it says that the study is complete
     return out
 
@@ -139,7 +141,10 @@ def in_parallel(jobs: list[Job], workers: int) -> Iterator[dict[str, Any]]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["copdvae.phantom.study"])
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        yield from pool.map(make_subject, jobs, chunksize=2)
+        try:
+            yield from pool.map(make_subject, jobs, chunksize=2)
+        except BrokenProcessPool:
+            raise CopdvaeError("phantom: a worker was killed, perhaps for memory; the same command with fewer --workers goes on") from None
 
 
 def progress(results: Iterator[dict[str, Any]], total: int) -> Iterable[dict[str, Any]]:
@@ -147,7 +152,13 @@ def progress(results: Iterator[dict[str, Any]], total: int) -> Iterable[dict[str
 
 
 def make_subject(job: Job) -> dict[str, Any]:
-    """Draw, scan, measure and write one subject; return its truth and what our densitometry says of its CTs."""
+    """Draw, scan, measure and write one subject; return its truth and what our densitometry says of its CTs.
+
+    A subject that an interrupted run finished is not made again: `parts/` holds what it returned until the study is complete.
+    """
+    part = job.out / "parts" / f"{job.subject}.json"
+    if part.exists():
+        return json.loads(part.read_text(encoding="utf-8"))
     truth, scans = make_scans(job)
     measured = {}
     for breath, (hu, _, origin, scanner) in scans.items():
@@ -167,6 +178,7 @@ def make_subject(job: Job) -> dict[str, Any]:
             if job.broken and breath == "insp":
                 (folder / breath / f"{len(hu) // 2:04d}.dcm").unlink()
     figures = {f"{breath}_{name}": value for breath, found in measured.items() for name, value in found.items()}
+    write_text(part, json.dumps({"truth": truth, "measured": figures}))
     return {"truth": truth, "measured": figures}
 
 

@@ -53,6 +53,13 @@ def test_a_pose_turns_voxels_and_points_alike(canvas):
     np.testing.assert_allclose(canvas.turn @ canvas.turn.T, np.eye(3), atol=1e-12)
 
 
+def test_material_points_and_voxels_meet():
+    breath = Breath((0.95, 0.8, 0.6), 70.0)
+    points = np.random.default_rng(0).normal(0, 60, (50, 3))
+    np.testing.assert_allclose(np.stack(breath.backward(*breath.forward(points).T), axis=1), points)
+    np.testing.assert_allclose(breath.forward(np.array([[10.0, 70.0, -100.0]])), [[9.5, 70.0, -60.0]])  # the back wall stays
+
+
 def test_the_diaphragm_settles_where_the_lungs_have_their_volume():
     person = job().person
     thorax = anatomy.settle_diaphragm(anatomy.draw_thorax(np.random.default_rng(3), person))

@@ -1,6 +1,5 @@
 """A study on disk: same bytes, sound files, tables that agree with them, planted faults that our readers find."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -111,15 +110,25 @@ def test_a_finished_study_is_left_alone_and_another_is_not_mixed_in(written):
         phantom(written, 3, SIZE, seed=8)
 
 
-def test_an_interrupted_study_is_completed(written, tmp_path):
-    out = tmp_path / "study"
-    settings = json.loads((written / "phantom.json").read_text())
-    out.mkdir()
-    (out / "phantom.json").write_text(json.dumps(settings))
-    stale = out / "ct/S0001/insp/0999.dcm"
-    stale.parent.mkdir(parents=True)
-    stale.write_text("half a slice")
-    assert contents(phantom(out, 3, SIZE, seed=7, workers=1)).keys() == contents(written).keys()
+def test_an_interrupted_study_goes_on_and_ends_with_the_same_bytes(written, tmp_path, monkeypatch):
+    out, made = tmp_path / "study", []
+    make_scans = study.make_scans
+
+    def tire(job):
+        if len(made) == 4:
+            stale = out / f"ct/{job.subject}/insp/0999.dcm"
+            stale.parent.mkdir(parents=True)
+            stale.write_text("half a slice")
+            made.append("")
+            raise KeyboardInterrupt
+        made.append(job.subject)
+        return make_scans(job)
+
+    monkeypatch.setattr(study, "make_scans", tire)
+    with pytest.raises(KeyboardInterrupt):
+        phantom(out, 3, SIZE, seed=7, workers=1)
+    assert contents(phantom(out, 3, SIZE, seed=7, workers=1)) == contents(written)
+    assert made == ["S0001", "S0002", "S0003", "S0004", "", "S0005", "S0006", "S0007"]
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path):
