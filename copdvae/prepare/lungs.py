@@ -345,7 +345,8 @@ def both_lungs(air: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, list[s
         labels, warnings = split_sides(parts == first, spacing)
     for number in order[1:]:  # what a fissure, a scar or a bulla's wall cuts off
         part = parts == number
-        near = labels[grown(part, CROSS, max(1, round(6 / spacing.min())))]
+        reach = 12 if sizes[number] * spacing.prod() > 0.3e6 else 6  # mm: a lobe may lie behind a thick fissure, a crumb may be bowel
+        near = labels[grown(part, CROSS, max(1, round(reach / spacing.min())))]
         if near.any() and not labels[part].any():
             labels[part] = np.bincount(near[near > 0]).argmax()
     return labels, warnings

@@ -21,7 +21,14 @@ class Chest:
 
 @lru_cache(maxsize=4)
 def chest(
-    spacing=(5.0, 5.0, 5.0), lung_hu=-850.0, touching=False, noise=0.0, lungs=("right", "left"), bottom=-190.0, half_width=205.0
+    spacing=(5.0, 5.0, 5.0),
+    lung_hu=-850.0,
+    touching=False,
+    noise=0.0,
+    lungs=("right", "left"),
+    bottom=-190.0,
+    half_width=205.0,
+    stomach_mm=36.0,
 ) -> Chest:
     z, y, x = np.meshgrid(
         np.arange(bottom, 150, spacing[0]),
@@ -38,7 +45,7 @@ def chest(
         if name in lungs:
             truth[((x - side * 72) / 55) ** 2 + (y / 85) ** 2 + (z / 110) ** 2 < 1] = label
     if touching:  # the lungs meet in front of the heart
-        bridge = np.broadcast_to((np.abs(x) < 22) & (y > -66) & (y < -50) & (np.abs(z) < 40), hu.shape)
+        bridge = np.broadcast_to((np.abs(x) < 45) & (y > -66) & (y < -50) & (np.abs(z) < 40), hu.shape)
         truth[bridge & (x < 0)], truth[bridge & (x >= 0)] = 1, 2
     lung = truth > 0
     hu[lung] = lung_hu
@@ -66,7 +73,7 @@ def chest(
     table = np.broadcast_to((y > 117) & (y < 162) & (np.abs(x) < 180), hu.shape)  # a shell around foam that is nearly air
     hu[table] = SHELL
     hu[np.broadcast_to((y > 122) & (y < 157) & (np.abs(x) < 175), hu.shape)] = FOAM
-    stomach = (x - 70) ** 2 + (y + 10) ** 2 + (z + 155) ** 2 < 36**2
+    stomach = (x - 70) ** 2 + (y + 10) ** 2 + (z + 119 + stomach_mm) ** 2 < stomach_mm**2  # 9 mm below the left lung
     hu[stomach] = AIR
 
     if noise:

@@ -40,8 +40,14 @@ def test_lungs_that_touch_in_front_are_told_apart(spacing):
 
 @pytest.mark.parametrize(
     ("lung_hu", "noise", "spacing"),
-    [(-955.0, 25.0, (5.0, 5.0, 5.0)), (-955.0, 40.0, FINE), (-600.0, 40.0, (5.0, 5.0, 5.0)), (-850.0, 150.0, FINE)],
-    ids=["emphysema", "fine emphysema", "full expiration", "low dose"],
+    [
+        (-930.0, 60.0, (5.0, 5.0, 5.0)),
+        (-955.0, 25.0, (5.0, 5.0, 5.0)),
+        (-955.0, 40.0, FINE),
+        (-600.0, 40.0, (5.0, 5.0, 5.0)),
+        (-850.0, 150.0, FINE),
+    ],
+    ids=["noisy emphysema", "emphysema", "fine emphysema", "full expiration", "low dose"],
 )
 def test_the_mask_holds_in_emphysema_in_expiration_and_in_noise(lung_hu, noise, spacing):
     real = chest(spacing, lung_hu=lung_hu, noise=noise)
@@ -63,6 +69,31 @@ def test_vessels_count_where_a_threshold_would_lose_them():
     lost = real.vessels & parenchyma(real.truth) & ~threshold_only
     assert lost.sum() > 200
     assert found[lost].mean() > 0.9
+
+
+def test_a_thick_fissure_that_cuts_a_lung_through_belongs_to_it():
+    real = chest((4.0, 4.0, 4.0))
+    z, y, _ = np.indices(real.truth.shape) * 4.0
+    fissure = (np.abs(z - 190 + 0.4 * (y - 150)) < 4) & (real.truth == LEFT)
+    hu = np.where(fissure, 40, real.volume.hu)
+    found = find_lungs(Volume(hu, real.volume.spacing, real.volume.affine)).labels
+    assert (found[fissure] == LEFT).mean() > 0.8
+    assert dice(found == LEFT, real.truth == LEFT) > 0.98
+
+
+@pytest.mark.parametrize("spacing", [(5.0, 5.0, 5.0), FINE])
+def test_a_full_stomach_under_the_left_lung_is_not_lung(spacing):
+    real = chest(spacing, stomach_mm=65.0)  # 1.1 L of gas
+    check_lungs(find_lungs(real.volume), real)
+
+
+def test_a_drain_in_the_chest_wall_is_not_taken_for_the_trachea():
+    real = chest()
+    _, y, x = np.indices(real.truth.shape) * 5.0
+    drain = (y - 150) ** 2 + (x - 57) ** 2 < 8**2  # full height, 148 mm to the right of the middle
+    hu = np.where(drain, -1000, real.volume.hu)
+    found = find_lungs(Volume(hu, real.volume.spacing, real.volume.affine))
+    assert dice(found.labels == AIRWAYS, real.truth == AIRWAYS) > 0.9
 
 
 def test_the_border_lies_half_way_between_parenchyma_and_tissue():
