@@ -265,7 +265,11 @@ def traversal(study: Study, run: Run) -> dict[str, Any] | None:
         slices = [cut(image[channel], plane) for image in images]
         change = (slices[-1].astype(float) - slices[0]) / 2
         rows.append({"name": name, "images": [png(piece) for piece in slices], "change": change_png(change)})
-    return {"rows": rows, "steps": [number(float(step), 1) for step in steps], "rho": None if rho is None else number(rho)}
+    return {
+        "rows": rows,
+        "steps": [number(float(step), 1 if np.ptp(steps) > 1 else 3) for step in steps],
+        "rho": None if rho is None else number(rho),
+    }
 
 
 def direction(study: Study, run: Run) -> float | None:

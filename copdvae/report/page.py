@@ -215,9 +215,8 @@ def describe(study: Study, method: str) -> str:
 def figure_tag(spec: dict[str, Any]) -> Markup:
     """A Plotly figure as a box that the page's script fills once it comes into view."""
     height = int(spec["layout"]["height"])
-    return Markup('<div class="plot" style="min-height:{}px"><script type="application/json">{}</script></div>').format(
-        height, embedded({"data": spec["data"], "layout": spec["layout"]})
-    )
+    box = '<div class="scroll"><div class="plot" style="min-height:{}px"><script type="application/json">{}</script></div></div>'
+    return Markup(box).format(height, embedded({"data": spec["data"], "layout": spec["layout"]}))
 
 
 def data_tag(identity: str, value: Any) -> Markup:

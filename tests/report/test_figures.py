@@ -101,7 +101,7 @@ def test_the_scatter_takes_u_or_the_latent_that_training_subjects_choose():
 
 def test_the_scatter_has_ids_only_where_small_cells_are_shown(whole):
     study = read_study(whole)
-    assert len(figures.scatter_data(study)["ids"]) == 160
+    assert len(figures.scatter_data(study)["ids"]) == 120
     assert figures.scatter_data(study, small=5)["ids"] is None
 
 

@@ -24,7 +24,8 @@ class Page(HTMLParser):
 
     def __init__(self, path: Path):
         super().__init__()
-        self.source = path.read_text(encoding="utf-8").replace(get_plotlyjs(), "")
+        source, plotly = path.read_text(encoding="utf-8"), get_plotlyjs()
+        self.plotly, self.source = source.count(plotly), source.replace(plotly, "")
         self.tags, self.attributes, self.text, self.inside = [], [], "", []
         self.scripts = ""
         self.feed(self.source)
@@ -80,8 +81,8 @@ def test_the_page_loads_nothing_and_forbids_itself_to(page):
     assert "http" not in policy
 
 
-def test_plotly_is_inside_once(whole):
-    assert report(whole).read_text(encoding="utf-8").count(get_plotlyjs()) == 1
+def test_plotly_is_inside_once(page):
+    assert page.plotly == 1
 
 
 def test_no_path_of_this_machine_is_on_the_page(page, whole):
@@ -144,6 +145,12 @@ def test_a_collapsed_run_is_a_warning_once(study):
     words = Page(report(study)).words()
     assert words.count("u stays at the prior: 0.001 nats") == 1
     assert words.index("u stays at the prior") < words.index("What was compared", 400)
+
+
+def test_a_collapse_that_the_evaluation_knows_of_is_not_told_twice(study):
+    folder = next((study / "runs").glob("pairwise-s1-*"))
+    facts = json.loads((folder / "run.json").read_text()) | {"collapse": "u stays at the prior: 0.001 nats"}
+    (folder / "run.json").write_text(json.dumps(facts))
     evaluation = json.loads((study / "evaluation.json").read_text())
     evaluation["warnings"] = ["pairwise, seed 1: u stays at the prior: 0.001 nats"]
     (study / "evaluation.json").write_text(json.dumps(evaluation))
@@ -178,7 +185,7 @@ def test_a_broken_file_is_as_good_as_none(whole, tmp_path, name, content):
 @pytest.mark.parametrize("name", ["run.json", "config.yaml", "log.csv", "latents.parquet", "pictures.safetensors"])
 @pytest.mark.parametrize("content", BROKEN[:3])
 def test_a_broken_file_of_a_run_costs_only_its_own_part(whole, tmp_path, name, content):
-    folder = shutil.copytree(next((whole / "runs").iterdir()), tmp_path / "runs" / "one")
+    folder = shutil.copytree(next((whole / "runs").glob("pairwise-s0-*")), tmp_path / "runs" / "one")
     (folder / name).write_bytes(content)
     study = read_study(tmp_path)
     (run,) = study.runs
