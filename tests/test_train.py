@@ -163,7 +163,7 @@ def test_labels_are_z_scores_by_training_subjects_and_class_numbers():
 
 
 def test_the_weights_that_are_kept_are_the_best_on_validation_subjects(tmp_path):
-    hurried = {"method": {"method": "pairwise", "weight": 1e3}, "steps": 15, "save_every": 3, "lr": 0.05}
+    hurried = {"method": {"method": "pairwise", "weight": 1e3, "warm_up": 0}, "steps": 15, "save_every": 3, "lr": 0.05}
     config = run_config(**hurried)
     folder = train_run(made_cohort(), config, tmp_path, silent)
     log = pd.read_csv(folder / "log.csv").dropna(subset=["validation_pair_loss"])

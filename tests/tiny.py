@@ -77,6 +77,9 @@ def made_batch(method: MethodConfig, count: int = 6, size: tuple[int, ...] = (8,
     first, second = torch.triu_indices(count, count, 1)
     pairs = Pairs(first, second, torch.rand(len(first), generator=torch_rng)) if method.needs == "pair" else None
     label = None
+    if method.needs == "pair":
+        label = torch.randn(count, NETWORK.u, generator=torch_rng)  # a place in u that follows from the pairs
+        label[1] = float("nan")
     if method.needs == "label":
         label = torch.randn(count, len(TARGETS), generator=torch_rng)
         label[:, -1] = torch.arange(count) % len(GOLD_CLASSES)

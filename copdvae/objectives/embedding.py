@@ -23,7 +23,7 @@ def embed_pairs(pairs: PairTable, subjects: int, dims: int, eta1: float, eta2: f
     count, y = len(pairs), torch.from_numpy(pairs.similarity)
     # u_i - u_j as a product with a sparse matrix: torch adds up the gradients of indexed rows in whatever order its threads finish.
     ends = (np.tile(np.arange(count), 2), np.concatenate([pairs.first, pairs.second]))
-    incidence = sparse.csr_matrix((np.repeat(np.float32([1, -1]), count), ends), shape=(count, subjects))
+    incidence = sparse.csr_matrix((np.repeat(np.array([1, -1], np.float32), count), ends), shape=(count, subjects))
     back = incidence.T.tocsr()
     generator = torch.Generator().manual_seed(seed)
     best, points = float("inf"), torch.zeros(subjects, dims)

@@ -7,6 +7,7 @@ from tiny import METHODS, NAMES, NETWORK, made_batch, made_pair, run_config
 from copdvae.errors import ConfigError
 from copdvae.objectives.base import Batch, Pairs
 
+MOMENTS = (0, 300, 10**6)  # the first step, one on the way, and one behind any warm-up
 every_method = pytest.mark.parametrize("kind", METHODS, ids=NAMES)
 
 
@@ -37,11 +38,12 @@ def idle(net, name: str) -> bool:
 
 
 @every_method
+@pytest.mark.parametrize("step", MOMENTS)
 @pytest.mark.parametrize("network", ["conv", "resnet"])
-def test_every_weight_of_each_player_gets_a_gradient_from_its_own_loss(kind, network):
+def test_every_weight_of_each_player_gets_a_gradient_from_its_own_loss(kind, network, step):
     net, objective = made_pair(method := kind(), NETWORK.model_copy(update={"kind": network}))
     players = objective.players(net)
-    losses = objective(net, made_batch(method), 0)
+    losses = objective(net, made_batch(method), step)
     assert set(losses.by_player) == set(players)
     names = {id(weight): name for name, weight in [*net.named_parameters(), *objective.named_parameters()]}
     for player, weights in players.items():
@@ -54,14 +56,15 @@ def test_every_weight_of_each_player_gets_a_gradient_from_its_own_loss(kind, net
 
 
 @every_method
-def test_the_loss_ignores_the_order_of_the_batch(kind, monkeypatch):
+@pytest.mark.parametrize("step", MOMENTS)
+def test_the_loss_ignores_the_order_of_the_batch(kind, step, monkeypatch):
     method, batch, order = kind(), made_batch(kind()), torch.tensor([3, 0, 5, 1, 4, 2])
     carried_noise(monkeypatch)
     net, objective = made_pair(method)
-    one = objective(net, batch, 0)
+    one = objective(net, batch, step)
     carried_noise(monkeypatch, order)
     net, objective = made_pair(method)
-    other = objective(net, reordered(batch, order), 0)
+    other = objective(net, reordered(batch, order), step)
     for player, loss in one.by_player.items():
         torch.testing.assert_close(loss, other.by_player[player], rtol=1e-4, atol=1e-4)
     for name, value in one.logs.items():
@@ -69,7 +72,8 @@ def test_the_loss_ignores_the_order_of_the_batch(kind, monkeypatch):
 
 
 @every_method
-def test_losses_are_a_mean_over_images_not_a_sum(kind, monkeypatch):
+@pytest.mark.parametrize("step", MOMENTS)
+def test_losses_are_a_mean_over_images_not_a_sum(kind, step, monkeypatch):
     """Every image and every pair twice: the same loss."""
     method, batch = kind(), made_batch(kind())
     twice = Batch(
@@ -82,10 +86,10 @@ def test_losses_are_a_mean_over_images_not_a_sum(kind, monkeypatch):
     )  # fmt: skip
     carried_noise(monkeypatch)
     net, objective = made_pair(method)
-    one = objective(net, batch, 0).by_player["model"]
+    one = objective(net, batch, step).by_player["model"]
     carried_noise(monkeypatch, torch.arange(6).repeat(2))
     net, objective = made_pair(method)
-    torch.testing.assert_close(objective(net, twice, 0).by_player["model"], one, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(objective(net, twice, step).by_player["model"], one, rtol=1e-4, atol=1e-4)
 
 
 @every_method
@@ -120,7 +124,7 @@ def test_nothing_is_infinite_or_nan_at_extreme_inputs(kind, spread):
             net.encoder.out.weight.mul_(spread)
         if batch.label is not None and "classes" in kind.model_fields:
             batch.label[:, -1].clamp_(0, method.classes - 1)
-        losses = objective(net, batch, 0)
+        losses = objective(net, batch, MOMENTS[-1])
         for player, loss in losses.by_player.items():
             assert loss.isfinite(), (player, losses.logs)
             for gradient in torch.autograd.grad(loss, objective.players(net)[player], retain_graph=True, allow_unused=True):

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from tiny import NETWORK, made_batch, made_pair
@@ -8,11 +10,13 @@ from copdvae.objectives.pairwise import PairwiseConfig
 from copdvae.objectives.terms import gaussian_kl
 from copdvae.objectives.vae import VAEConfig
 
+AFTER = 10**6  # a step behind any warm-up
 
-def loss_of(method, batch, seed=5, network=NETWORK):
+
+def loss_of(method, batch, seed=5, network=NETWORK, step=AFTER):
     net, objective = made_pair(method, network)
     torch.manual_seed(seed)
-    return objective(net, batch, 0), net
+    return objective(net, batch, step), net
 
 
 def without_pairs(batch: Batch) -> list[Batch]:
@@ -22,8 +26,8 @@ def without_pairs(batch: Batch) -> list[Batch]:
 
 def test_without_pairs_and_at_beta_1_it_is_the_vae_exactly():
     plain, _ = loss_of(VAEConfig(), made_batch(VAEConfig()))
-    for batch in without_pairs(made_batch(PairwiseConfig())):
-        ours, net = loss_of(PairwiseConfig(beta=1), batch)
+    for batch, step in itertools.product(without_pairs(made_batch(PairwiseConfig())), (0, AFTER)):
+        ours, net = loss_of(PairwiseConfig(beta=1), batch, step=step)
         torch.testing.assert_close(ours.by_player["model"], plain.by_player["model"], rtol=1e-6, atol=0)
         ours.by_player["model"].backward()
         assert all(weight.grad is None or weight.grad.isfinite().all() for weight in net.parameters())  # not the mean of nothing
@@ -95,3 +99,20 @@ def test_binary_similarities_have_no_normalising_constant():
     a = objective.logit(net.encode(batch.image).rsample()[:, :1], classes.pairs)
     by_hand = torch.nn.functional.binary_cross_entropy_with_logits(a, classes.pairs.similarity)
     torch.testing.assert_close(losses.logs["pair_loss"], by_hand)
+
+
+def test_the_warm_up_draws_u_to_the_place_that_the_pairs_give_it_and_then_lets_go():
+    method = PairwiseConfig(weight=50, warm_up=400, pull=6)
+    batch = made_batch(method)
+    net, objective = made_pair(method)
+    mean = net.encode(batch.image).loc[:, :1]
+    known = [0, 2, 3, 4, 5]  # the second image is in no pair
+    pull = 3 * ((mean[known] - batch.label[known]) ** 2).mean()
+    for step, share in ((0, 1), (200, 1), (300, 0.5), (400, 0), (AFTER, 0)):
+        losses, _ = loss_of(method, batch, step=step)
+        torch.testing.assert_close(losses.terms["pair"], 50 * (share * pull + (1 - share) * losses.logs["pair_loss"]))
+    net.eval()
+    losses = objective(net, batch, 0)
+    torch.testing.assert_close(losses.terms["pair"], 50 * losses.logs["pair_loss"])  # validation has none
+    paper, _ = loss_of(PairwiseConfig(weight=50, warm_up=0), batch, step=0)
+    torch.testing.assert_close(paper.terms["pair"], 50 * paper.logs["pair_loss"])
