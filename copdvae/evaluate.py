@@ -54,8 +54,8 @@ class Truth:
     identity: dict[str, str]  # target: the density column that it is, where it comes from the CT itself
 
     def known(self, target: str, part: str) -> pd.Index:
-        values = self.targets[target]
-        return values.index[(self.split.reindex(values.index) == part) & values.notna()]
+        inside = self.split.reindex(self.targets.index) == part
+        return self.targets.index[(inside & self.targets[target].notna()).to_numpy()]
 
 
 def predict(codes: pd.DataFrame, truth: Truth, target: str, config: EvaluateConfig, categories: tuple = GOLD_SIX) -> pd.Series:
@@ -79,7 +79,7 @@ def predictions_of_run(latents: pd.DataFrame, facts: dict[str, Any], truth: Trut
             if target == "gold":
                 found["gold_stages"] = direct(latents, truth, target, config, GOLD_STAGES)
             continue
-        codes = latents[u_columns(latents, facts, truth, target)]
+        codes = latents.loc[:, u_columns(latents, facts, truth, target)]
         found[target] = predict(codes, truth, target, config)
         if target == "gold":
             found["gold_stages"] = predict(codes, truth, target, config, GOLD_STAGES)
@@ -113,9 +113,9 @@ def direct(latents: pd.DataFrame, truth: Truth, target: str, config: EvaluateCon
 def baselines(truth: Truth, config: EvaluateConfig) -> dict[str, dict[str, pd.Series]]:
     """Predictions of the baselines: the mean, 5-NN on densitometry, 5-NN on age, sex and height, and a linear probe on mean densities."""
     densities = standardised(truth.densities, truth.split)
-    people = truth.people.assign(male=(truth.people["sex"] == "M").astype(float))[[*DEMOGRAPHICS, "male"]].astype(float)
+    people = truth.people.assign(male=truth.people["sex"] == "M").loc[:, [*DEMOGRAPHICS, "male"]].astype(float)
     codes = {"densitometry": densities, "age_sex_height": standardised(people, truth.split)}
-    probe = truth.densities[[column for column in ("insp_mean_lung_hu", "exp_mean_lung_hu") if column in truth.densities]].dropna()
+    probe = truth.densities.loc[:, [column for column in ("insp_mean_lung_hu", "exp_mean_lung_hu") if column in truth.densities]].dropna()
     found: dict[str, dict[str, pd.Series]] = {}
     for name, code in codes.items():
         found[name] = {target: predict(code, truth, target, config) for target in TARGETS}
@@ -191,7 +191,7 @@ def mig_rows(
         return []
     rows = []
     for target in TARGETS:
-        everyone = truth.targets.index[truth.targets[target].notna()].intersection(latents.index)
+        everyone = truth.targets.index[truth.targets[target].notna().to_numpy()].intersection(latents.index)
         values = truth.targets.loc[everyone, target].to_numpy(float)
         labels = values if target == "gold" else cut_at_deciles(values, truth.targets.loc[truth.known(target, "train"), target])
         u = u_columns(latents, facts, truth, target)

@@ -38,9 +38,9 @@ def draw_run(subjects: Subjects, folder: Path, split: pd.Series, severity: pd.Se
     training = (split.reindex(subjects.ids) == "train").to_numpy() & ~np.isnan(values)
     walk = 0 if config.method.readout == "u" else int(np.argmax(np.abs(rank_correlations(mean[training], values[training]))))
 
-    ends = np.percentile(mean[training, walk], [2, 98])
+    low, high = np.percentile(mean[training, walk], [2, 98])
     points = np.repeat(mean[training].mean(axis=0, keepdims=True), STEPS, axis=0)
-    points[:, walk] = np.linspace(*ends, STEPS)
+    points[:, walk] = np.linspace(low, high, STEPS)
     traversal = net.images(torch.from_numpy(points).to(device)).cpu().numpy()
 
     rows = examples(subjects, split, values)

@@ -1,8 +1,8 @@
 """New scans through a finished run: their latents, and 5-NN predictions from the run's own training subjects.
 
-The table has `subject_id`, the posterior's means and standard deviations (columns as in `latents.parquet`), and `predicted_<target>` for the
-targets of the run's study, as in its evaluation. Whether the new scans are like the training ones is for the user to judge: `nearest` is the
-mean distance in u to the five neighbours, over the median such distance of training subjects; well above 1 means far from all of them.
+The table has `subject_id`, the posterior's means and standard deviations (columns as in `latents.parquet`), and `predicted_<target>` for
+the targets of the run's study, as in its evaluation. Whether the new scans are like the training ones is for the user to judge: `nearest`
+is the mean distance in u to the five neighbours, over the median such distance of training subjects; well above 1 means far from all.
 """
 
 import json
@@ -40,6 +40,10 @@ def predict(run: Path, manifest: Path, out: Path, cache: Path, workers: int = 0)
     prepared = ingest(manifest, cache, IngestConfig(grid=facts["grid"]), workers or os.cpu_count() or 1)
     if not len(prepared.index):
         raise ConfigError(f"{manifest}: none of its scans could be prepared; see {cache.name}/rejected.csv for the reasons")
+    twice = prepared.index["subject_id"].astype(str).duplicated()
+    if twice.any():
+        first = prepared.index.loc[twice, "subject_id"].iloc[0]
+        raise ConfigError(f"{manifest.name}: {first} has more than one visit; give each visit a subject_id of its own")
     config, net = load_run(run, tuple(facts["shape"]))
     subjects, _ = load_subjects(cache, prepared.index, config.input)
     mean, std = posterior(subjects, config, net)
@@ -49,7 +53,7 @@ def predict(run: Path, manifest: Path, out: Path, cache: Path, workers: int = 0)
 
     people = pd.read_csv(cohort, dtype={"subject_id": str}).set_index("subject_id")
     targets = people[list(TARGETS)].assign(gold=people["gold"].where(people["gold"] >= -1))
-    truth = Truth(targets, people["split"], people, people, {})
+    truth = Truth(targets, people.loc[:, "split"], people, people, {})
     known = read_latents(run)
     for target in TARGETS:
         columns = u_columns(known, facts, truth, target)
@@ -61,11 +65,11 @@ def predict(run: Path, manifest: Path, out: Path, cache: Path, workers: int = 0)
             continue
         table[f"predicted_{target}"] = knn_regression(codes, wanted, asked, NEIGHBOURS)
         if target == TARGETS[0]:
-            table["nearest"] = distance(codes, asked) / np.median(distance(codes, codes))
+            table["nearest"] = distance(codes, asked) / np.median(distance(codes, None))
     write_csv(out, table)
     return table, prepared.rejected
 
 
-def distance(training: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Mean distance of each code to its nearest training codes: (n,)."""
-    return NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(training))).fit(training).kneighbors(codes)[0].mean(axis=1)
+def distance(training: np.ndarray, codes: np.ndarray | None) -> np.ndarray:
+    """Mean distance of each code (none given: each training code) to its nearest training codes, itself not counted: (n,)."""
+    return NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(training) - 1)).fit(training).kneighbors(codes)[0].mean(axis=1)

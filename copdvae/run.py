@@ -115,14 +115,14 @@ def usable(study: Study, found: Phenotypes) -> pd.DataFrame:
     if not path.is_file():
         raise ConfigError(f"{study.name}: nothing is ingested yet ({study.cache}/index.csv is missing); run `copdvae ingest` first")
     index = one_visit(pd.read_csv(path, dtype={"subject_id": str, "visit": str}), study.data.visit)
-    return index[index["subject_id"].isin(found.table.index)].reset_index(drop=True)
+    return index.loc[index["subject_id"].isin(list(found.table.index))].reset_index(drop=True)
 
 
 def load_tables(study: Study) -> Tables:
     """Everything about the study's subjects that is known after `prepare`."""
     found = phenotypes_of(study)
     index = usable(study, found).set_index("subject_id")
-    assigned = pd.read_csv(study.root / study.out / "split.csv", dtype={"subject_id": str}).set_index("subject_id")["split"]
+    assigned = pd.read_csv(study.root / study.out / "split.csv", dtype={"subject_id": str}).set_index("subject_id").loc[:, "split"]
     people = found.table.reindex(index.index)
     sources = {"emphysema_pct": study.data.emphysema_from, "gas_trapping_pct": study.data.gas_trapping_from}
     targets = pd.DataFrame(index=index.index)
@@ -136,18 +136,19 @@ def load_tables(study: Study) -> Tables:
 
 def left_out(study: Study, found: Phenotypes) -> pd.DataFrame:
     """Everyone who takes no part, with the reason; `expected` where the study says so itself (a phantom's planted faults)."""
+    columns = ["subject_id", "stage", "reason", "detail"]
     scans = pd.read_csv(study.root / study.cache / "rejected.csv", dtype=str).fillna("")
-    rows = [{"subject_id": row.subject_id, "stage": "ingest", "reason": row.reason, "detail": row.detail} for row in scans.itertuples()]
+    rows = scans.assign(stage="ingest").loc[:, columns].to_dict("records")
     for problem in found.problems:
         if problem.fatal:
             detail = {"stage": "phenotypes", "reason": problem.reason, "detail": f"{problem.where}: {problem.detail}"}
             rows.append({"subject_id": problem.subject_id, **detail})
-    table = pd.DataFrame(rows, columns=["subject_id", "stage", "reason", "detail"])
+    table = pd.DataFrame(rows, columns=columns)
     expected: set[tuple[str, str]] = set()
     if study.data.planted is not None:
         planted = pd.read_csv(study.root / study.data.planted, dtype=str).fillna("")
         expected = set(zip(planted["subject_id"], planted["reason"], strict=True))
-    known = [(row.subject_id, row.reason) in expected for row in table.itertuples()]
+    known = [pair in expected for pair in zip(table["subject_id"], table["reason"], strict=True)]
     return table.assign(expected=["yes" if k else "no" for k in known]).sort_values(["subject_id", "stage"], ignore_index=True)
 
 
@@ -164,7 +165,7 @@ def run_config(study: Study, chosen: MethodRun, seed: int, tables: Tables) -> Ru
 
 def cohort_labels(tables: Tables) -> pd.DataFrame:
     """Spirometry and targets of training and validation subjects: all that training may know. Test subjects have no row."""
-    seen = tables.split.index[tables.split.isin(["train", "validation"])].intersection(tables.index.index)
+    seen = tables.split.index[tables.split.isin(["train", "validation"]).to_numpy()].intersection(tables.index.index)
     return tables.phenotypes.loc[seen].drop(columns=list(TARGETS), errors="ignore").join(tables.targets.loc[seen])
 
 
@@ -213,7 +214,7 @@ def train_one(study: Study, config: RunConfig, show: Show, stop: Callable[[], bo
     if processes.rank():
         return folder  # the first process does the rest
     if not (folder / "pictures.safetensors").is_file():
-        draw_run(subjects, folder, tables.split, tables.targets["fev1_pp"])
+        draw_run(subjects, folder, tables.split, tables.targets.loc[:, "fev1_pp"])
     if not (folder / "latents.parquet").is_file():
         encode(subjects, folder, tables.split)
     return folder
@@ -283,8 +284,8 @@ def truth_of(study: Study, tables: Tables) -> Truth:
     itself = {"emphysema_pct": "insp_laa950_pct", "gas_trapping_pct": "exp_laa856_pct"}
     sources = {"emphysema_pct": study.data.emphysema_from, "gas_trapping_pct": study.data.gas_trapping_from}
     identity = {target: column for target, column in itself.items() if sources[target] == "ct"}
-    people = tables.phenotypes[["age", "sex", "height_cm"]]
-    return Truth(tables.targets, tables.split, people, tables.index[densities].astype(float), identity)
+    people = tables.phenotypes.loc[:, ["age", "sex", "height_cm"]]
+    return Truth(tables.targets, tables.split, people, tables.index.loc[:, densities].astype(float), identity)
 
 
 def ceilings_of(study: Study, tables: Tables) -> dict[str, float]:
@@ -293,7 +294,7 @@ def ceilings_of(study: Study, tables: Tables) -> dict[str, float]:
         return {}
     factors = pd.read_csv(study.root / study.data.truth, dtype={"subject_id": str}).set_index("subject_id")
     part = tables.split.reindex(tables.targets.index)
-    chosen = {name: part.index[part == name] for name in ("train", study.evaluate.part)}
+    chosen = {name: part.index[(part == name).to_numpy()] for name in ("train", study.evaluate.part)}
     return ceilings(factors, tables.targets, list(chosen["train"]), list(chosen[study.evaluate.part]))
 
 
@@ -312,7 +313,7 @@ def facts_of(study: Study, tables: Tables, truth: Truth, tops: dict[str, float],
     counts = {part: {target: len(truth.known(target, part)) for target in TARGETS} for part in ("train", "validation", "test")}
     from_table = tables.phenotypes.reindex(columns=["emphysema_pct", "gas_trapping_pct"]).astype(float)
     apart = (tables.index[["emphysema_pct", "gas_trapping_pct"]].astype(float) - from_table).dropna()
-    expected = tables.rejected["expected"] == "yes"
+    expected = list(tables.rejected["expected"])
     return {
         "study": study.name,
         "version": __version__,
@@ -321,11 +322,11 @@ def facts_of(study: Study, tables: Tables, truth: Truth, tops: dict[str, float],
         "n": counts,
         "ceilings": tops,
         "warnings": warnings,
-        "rejected": {"expected": int(expected.sum()), "unexpected": int((~expected).sum())},
+        "rejected": {"expected": expected.count("yes"), "unexpected": expected.count("no")},
         "sources": {"emphysema_pct": study.data.emphysema_from, "gas_trapping_pct": study.data.gas_trapping_from},
         "ct_minus_table": {
-            name: {"n": len(apart), "mean": float(apart[name].mean()), "largest": float(apart[name].abs().max())}
-            for name in apart
+            name: {"n": len(apart), "mean": float(column.mean()), "largest": float(column.abs().max())}
+            for name, column in apart.items()
             if len(apart)
         },
         "notes": tables.notes,
@@ -341,11 +342,11 @@ def result_table(scores: pd.DataFrame) -> str:
     for method in dict.fromkeys(scores["method"]):
         cells = []
         for target, metric in first.items():
-            found = scores[(scores["method"] == method) & (scores["target"] == target) & (scores["metric"] == metric)]
-            row = found[found["seed"].astype(str) == "mean"] if (found["seed"].astype(str) == "mean").any() else found
+            found = scores.loc[(scores["method"] == method) & (scores["target"] == target) & (scores["metric"] == metric)]
+            means = found.loc[found["seed"].astype(str) == "mean"]
             text = "-"
-            if len(row):
-                one = row.iloc[0]
+            if len(found):
+                one = (means if len(means) else found).iloc[0]
                 text = "identity" if one["note"] == "identity" else f"{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
             cells.append(f"{text:>30}")
         lines.append(f"{method:<18}" + "".join(cells))

@@ -105,9 +105,9 @@ def load_study(path: Path, root: Path | None = None) -> Study:
 
 
 def packaged_config(name: str) -> Path:
-    """A study file that comes with copdvae, such as `demo.yaml`: from the repository, or from the installed package."""
+    """A study file that comes with copdvae, such as `demo.yaml`: from the installed package, or from the repository."""
     package = Path(copdvae.__file__).parent
-    for folder in (package.parent / "configs", package / "configs"):
+    for folder in (package / "configs", package.parent / "configs"):
         if (folder / name).is_file():
             return folder / name
     raise ConfigError(f"{name}: no such configuration in this installation of copdvae")
@@ -117,5 +117,5 @@ def one_visit(index: pd.DataFrame, visit: str) -> pd.DataFrame:
     """The rows of index.csv for one visit a subject: the one named, else each subject's first."""
     table = index.assign(visit=index["visit"].fillna("").astype(str), subject_id=index["subject_id"].astype(str))
     if visit:
-        return table[table["visit"] == visit].reset_index(drop=True)
+        return table.loc[table["visit"] == visit].reset_index(drop=True)
     return table.sort_values(["subject_id", "visit"]).drop_duplicates("subject_id").reset_index(drop=True)

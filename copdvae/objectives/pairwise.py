@@ -64,7 +64,7 @@ class Pairwise(Objective):
 
         terms = {"rec": rec.mean(), "kl_u": config.beta * kl_u.mean(), "kl_v": kl_v.mean(), "pair": config.weight * told}
         logs = {"rec": rec.mean(), "rec_lung": rec_lung.mean(), "kl_u": kl_u.mean(), "kl_v": kl_v.mean(), "pair_loss": pair}
-        return Losses({"model": sum(terms.values())}, logs, terms)
+        return Losses({"model": sum(terms.values(), rec.new_zeros(()))}, logs, terms)
 
     def pair_loss(self, u, batch: Batch):
         """-log p(y_ij | u_i, u_j) of the batch's pairs: (P,), empty where there are none."""

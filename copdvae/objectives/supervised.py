@@ -34,8 +34,10 @@ class Supervised(Objective):
         return {"model": list(net.encoder.parameters())}
 
     def forward(self, net, batch: Batch, step: int) -> Losses:
-        mean = net.encode(batch.image, batch.present).loc  # (B, D)
+        if batch.label is None:
+            raise ValueError("supervised training needs a label for each image, and this batch has none")
         label = batch.label  # (B, T), z-scores and a class number
+        mean = net.encode(batch.image, batch.present).loc  # (B, D)
         error = 0.5 * (mean[:, : self.real] - label[:, : self.real].nan_to_num()) ** 2
         real = (error * ~label[:, : self.real].isnan()).sum(dim=1)  # (B,)
         wanted = torch.where(label[:, -1].isnan(), -100, label[:, -1].nan_to_num()).long()

@@ -15,7 +15,7 @@ class Volume:
     spacing: tuple[float, float, float]  # (z, y, x), mm
     affine: np.ndarray  # (4, 4): (x, y, z, 1) voxel index to LPS mm, in that order
     reader: str = ""  # "dicom", "nifti", "nrrd" or "metaimage"
-    header: dict[str, str | float] = field(default_factory=dict)  # manufacturer, model, kernel, kvp, slice_thickness_mm ...: nothing that names a person
+    header: dict[str, str | float] = field(default_factory=dict)  # kernel, kvp, slice_thickness_mm ...: nothing that names a person
     warnings: tuple[str, ...] = ()
 
     @property
