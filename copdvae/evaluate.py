@@ -106,7 +106,7 @@ def direct(latents: pd.DataFrame, truth: Truth, target: str, config: EvaluateCon
     if target == "gold":
         names = [f"p_{len(REAL_TARGETS) + GOLD_CLASSES.index(c)}" for c in categories]
         return pd.Series(np.array(categories, float)[latents.loc[test, names].to_numpy().argmax(axis=1)], index=test)
-    training = truth.targets.loc[truth.known(target, "train"), target]
+    training = truth.targets.loc[truth.known(target, "train").intersection(latents.index), target]  # those that it was trained on
     return latents.loc[test, f"p_{REAL_TARGETS.index(target)}"] * training.std(ddof=0) + training.mean()
 
 
