@@ -90,8 +90,8 @@ def main() -> None:
         "",
         f"Study: {settings['phantom']['subjects']} subjects, seed {settings['phantom']['seed']}; {settings['split']['train']} train, "
         f"{settings['split']['test']} test, the rest validate. Seeds {', '.join(map(str, settings['seeds']))}; "
-        f"{settings['train']['steps']} steps of {settings['train']['batch']} at {settings['ingest']['grid']}^3. {facts['version']}, "
-        f"configuration {facts['config']}, torch {runs[0]['torch']}, python {runs[0]['python']}. "
+        f"{settings['train']['steps']} steps of {settings['train']['batch']} at {settings['ingest']['grid']}^3. "
+        f"copdvae {facts['version']}, configuration {facts['config']}, torch {runs[0]['torch']}, python {runs[0]['python']}. "
         f"Training took {sum(run['seconds'] for run in runs) / 60:.0f} minutes of one core in all, waiting for data at most "
         f"{max(run['data_share'] for run in runs):.1%} of it.",
         "",
