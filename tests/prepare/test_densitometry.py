@@ -65,11 +65,13 @@ def test_an_empty_mask_gives_none_and_never_zero_percent():
     assert all(value is None for name, value in figures.items() if name not in volumes)
 
 
-def test_upper_means_towards_the_head():
-    hu = np.full((6, 2, 2), -800.0)
-    hu[4:] = -990  # z grows to the head
-    figures = densitometry(hu, Lungs(np.ones(hu.shape, dtype=np.uint8), "given"), (1, 1, 1))
-    assert (figures["upper_third_laa950_pct"], figures["lower_third_laa950_pct"]) == (100, 0)
+def test_the_thirds_are_of_the_height_and_upper_is_towards_the_head():
+    hu = np.full((8, 2, 2), -800.0)  # z grows to the head
+    labels = np.ones(hu.shape, dtype=np.uint8)
+    labels[[0, 7]] = 0  # slices 1 and 2 are the lower third, 5 and 6 the upper one
+    hu[[1, 2, 4, 6]] = -990
+    figures = densitometry(hu, Lungs(labels, "given"), (1, 1, 1))
+    assert (figures["upper_third_laa950_pct"], figures["lower_third_laa950_pct"]) == (50, 100)
 
 
 def test_airways_count_only_where_the_name_says_so():
