@@ -113,10 +113,11 @@ def test_a_hostile_id_is_text_and_nothing_else(study):
     assert any(HOSTILE in (figure.get("ids") or []) for figure in figures)  # the page's script escapes these
 
 
-def test_numbers_in_scripts_are_json_without_nan(page):
+def test_data_in_scripts_is_json_without_nan_or_markup(page):
     blocks = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page.source, re.S)
     assert len(blocks) > 8
     for block in blocks:
+        assert "<" not in block
         json.loads(block, parse_constant=pytest.fail)
 
 
