@@ -271,9 +271,11 @@ def test_a_browser_draws_every_figure_without_complaint(study, tmp_path):
     path = report(study)
     flags = "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-sync --disable-component-update --no-first-run"
     command = ["chromium", *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--window-size=1400,20000"]
-    done = subprocess.run(
-        [*command, "--virtual-time-budget=20000", "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=180, check=True
-    )
+    for budget in (20_000, 60_000, 180_000):  # of virtual time: a busy machine gets to the figures later
+        arguments = [*command, f"--virtual-time-budget={budget}", "--dump-dom", path.as_uri()]
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=300, check=False)
+        if done.returncode == 0 and done.stdout.count("js-plotly-plot") >= 5 and "subjects shown" in done.stdout:
+            break
     assert "CONSOLE" not in done.stderr, done.stderr
     assert done.stdout.count("js-plotly-plot") >= 5
     assert 'id="scatter-note">' in done.stdout
