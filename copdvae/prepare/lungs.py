@@ -197,12 +197,13 @@ def opened(mask: np.ndarray, sides: list[int]) -> np.ndarray:
 def block_means(hu: np.ndarray, steps: tuple[int, ...]) -> np.ndarray:
     """Means over blocks of `steps` voxels; a last incomplete block is left out."""
     depth, height, width = (size // step for size, step in zip(hu.shape, steps, strict=True))
-    across = np.zeros((hu.shape[2], width), dtype=np.float32)  # (x, coarse x)
-    across[np.arange(width * steps[2]), np.arange(width * steps[2]) // steps[2]] = 1 / math.prod(steps)
+    columns = np.arange(0, width * steps[2], steps[2])
     coarse = np.empty((depth, height, width), dtype=np.float32)
     for z in range(depth):
         slab = hu[z * steps[0] : (z + 1) * steps[0], : height * steps[1]]  # whole rows: a view, however they are grouped
-        coarse[z] = slab.reshape(steps[0], height, steps[1], -1).sum(axis=(0, 2), dtype=np.float32) @ across
+        rows = slab.reshape(steps[0], height, steps[1], -1).sum(axis=(0, 2), dtype=np.float32)
+        coarse[z] = np.add.reduceat(rows[:, : width * steps[2]], columns, axis=1)
+    coarse /= math.prod(steps)
     return coarse
 
 
@@ -476,18 +477,19 @@ def draw_border(
         certain[worn(lung, finer)] = side
         wide[grown(lung, finer) & ((lungs == 0) | lung) & ~airways] = side
     rim = grown(airways, finer) & (lungs == 0)
+    codes = certain + 4 * wide + 16 * airways.astype(np.uint8) + 32 * rim.astype(np.uint8)  # one plane to enlarge in place of four
 
     labels = np.zeros(hu.shape, dtype=np.uint8)
-    for z in np.nonzero((rim | (wide > 0)).any(axis=(1, 2)))[0]:
-        rows, columns = (np.nonzero((rim[z] | (wide[z] > 0)).any(axis=axis))[0] for axis in (1, 0))
-        box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        sure, maybe, lumen, near_lumen = (stretch(plane[z][box], steps[1:]) for plane in (certain, wide, airways, rim))
+    for z in np.nonzero(codes.any(axis=(1, 2)))[0]:
+        rows, columns = (np.nonzero(codes[z].any(axis=axis))[0] for axis in (1, 0))
+        near = stretch(codes[z, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], steps[1:])
+        sure, maybe = near & 3, near >> 2 & 3
         place = np.s_[rows[0] * steps[1] : (rows[-1] + 1) * steps[1], columns[0] * steps[2] : (columns[-1] + 1) * steps[2]]
         for k in range(z * steps[0], (z + 1) * steps[0]):
             low = smooth(hu[k][place] < thresholds[0])
             drawn = np.where(sure > 0, sure, maybe * low)
-            if near_lumen.any():
-                drawn[(lumen & low) | (near_lumen & (hu[k][place] < thresholds[1]))] = AIRWAYS
+            if rim[z].any():
+                drawn[((near & 16 > 0) & low) | ((near & 32 > 0) & (hu[k][place] < thresholds[1]))] = AIRWAYS
             labels[k][place] = drawn
     return labels
 
