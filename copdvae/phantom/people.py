@@ -150,8 +150,8 @@ def from_table(path: Path, streams: list[np.random.Generator]) -> tuple[list[Per
     persons, diseases = [], []
     for row, rng in zip(picked, streams, strict=True):
         severity = float(np.clip(fitted[row] + rng.normal(0, 0.07), 0, 1))
-        fvc, ratio = expected_shares(severity)
         found = draw_disease(rng, severity)
+        fvc, ratio = expected_shares(found.severity)
         found = replace(found, hidden_obstruction=round(ratio - shares[row, 1], 5), restriction=round(fvc - shares[row, 0], 5))
         real = table.iloc[row]
         body = {name: float(real[name]) for name in ("age", "height_cm", "weight_kg")}

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from copdvae.metrics.ceilings import ceilings, density_probe
+from copdvae.metrics.ceilings import best_function, ceilings, density_probe
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,13 @@ def test_test_subjects_do_not_shape_their_own_ceiling(cohort):
     train, test = halves(truth)
     random = targets.assign(emphysema_pct=np.random.default_rng(1).normal(size=len(targets)))
     assert ceilings(truth, random, train, test)["emphysema_pct"] < 0.02
+
+
+def test_training_subjects_get_codes_that_have_not_seen_their_value(cohort):
+    train, test = halves(cohort[0])
+    noise = np.random.default_rng(2).normal(size=len(train))
+    assert abs(np.corrcoef(best_function(cohort[0], train, noise, train)[:, 0], noise)[0, 1]) < 0.12
+    assert best_function(cohort[0], train, noise, test).shape == (len(test), 1)
 
 
 def test_the_probe_is_least_squares():

@@ -31,6 +31,11 @@ def test_spirometry_falls_with_severity_and_is_possible(cohort):
     assert (cohort["fev1_l"] < cohort["fvc_l"]).all()
 
 
+def test_which_of_the_two_factors_leads_does_not_move_spirometry(cohort):
+    rest = cohort["fev1_pp"] - np.polyval(np.polyfit(cohort["severity"], cohort["fev1_pp"], 3), cohort["severity"])
+    assert abs(rest.corr(cohort["emphysema"] - cohort["small_airways"])) < 0.1
+
+
 def test_percent_predicted_is_the_litres_over_gli(cohort):
     table = cohort[["sex", "age", "height_cm"]].assign(race=[people.RACES[code] for code in cohort["race"]])
     expected = 100 * cohort["fev1_l"] / predict(table, "gli2012")["fev1_pred"]
@@ -68,6 +73,22 @@ def test_people_of_a_table_keep_their_spirometry_and_get_a_disease_that_fits(tmp
     ill = (tested["fev1_l"] == 0.9).to_numpy()
     assert severity[ill].min() > severity[~ill].max() + 0.3
     assert {person.race for person, is_ill in zip(persons, ill, strict=True) if is_ill} == {2}
+
+
+def test_truth_explains_the_spirometry_of_real_people_without_rest(tmp_path):
+    table = write_people(tmp_path / "people.csv", [("male", 60, 175, 80, "white", 3.5, 4.4), ("male", 61, 175, 80, "white", 0.9, 2.9)])
+    persons, diseases, tested = study.draw_people(0, range(1, 21), table)
+    normal = predict(pd.DataFrame([{"sex": p.sex, "age": p.age, "height_cm": p.height_cm, "race": "white"} for p in persons]), "gli2012")
+    fvc, ratio = people.expected_shares(np.array([disease.severity for disease in diseases]))
+    np.testing.assert_allclose(tested["fvc_l"] / normal["fvc_pred"], fvc - [disease.restriction for disease in diseases], atol=1e-4)
+    share = tested["fev1_l"] / tested["fvc_l"] / normal["ratio_pred"]
+    np.testing.assert_allclose(share, ratio - [disease.hidden_obstruction for disease in diseases], atol=1e-4)
+
+
+def test_the_obstructed_of_a_table_are_drawn_more_often(tmp_path):
+    rows = [("male", 60, 175, 80, "white", 3.5, 4.4)] * 30 + [("male", 61, 175, 80, "white", 0.9, 2.9)]
+    _, _, tested = study.draw_people(0, range(1, 201), write_people(tmp_path / "people.csv", rows))
+    assert 0.4 < (tested["fev1_l"] == 0.9).mean() < 0.6
 
 
 def test_a_table_without_usable_people_is_refused_by_name(tmp_path):
