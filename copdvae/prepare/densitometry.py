@@ -5,6 +5,8 @@ Every figure is given over the lungs without airways, and over lungs and airways
 low attenuation too, so tools that count it report more.
 """
 
+import math
+
 import numpy as np
 
 from copdvae.prepare.lungs import AIRWAYS, LEFT, Lungs, parenchyma
@@ -23,8 +25,11 @@ def densitometry(hu: np.ndarray, lungs: Lungs, spacing: tuple[float, float, floa
     airways = np.concatenate([plane[labels == AIRWAYS] for plane, labels in zip(hu, lungs.labels, strict=True)])
     left_voxels = int(sum(np.count_nonzero(labels == LEFT) for labels in lungs.labels))
 
+    both = np.concatenate([lung, airways])
+    lung.sort()  # in place, and four times as fast as numpy's percentile, which partitions
+    both.sort()
     figures: dict[str, float | None] = {**density(lung, litres)}
-    figures |= {f"{name}_with_airways": value for name, value in density(np.concatenate([lung, airways]), litres).items()}
+    figures |= {f"{name}_with_airways": value for name, value in density(both, litres).items()}
     figures |= {"left_volume_l": left_voxels * litres, "right_volume_l": (len(lung) - left_voxels) * litres}
     lower, upper = thirds(slices)
     figures |= {"upper_third_laa950_pct": percent_below(upper, -950), "lower_third_laa950_pct": percent_below(lower, -950)}
@@ -32,13 +37,20 @@ def densitometry(hu: np.ndarray, lungs: Lungs, spacing: tuple[float, float, floa
 
 
 def density(lung: np.ndarray, litres: float) -> dict[str, float | None]:
-    """Figures of the HU values of one region; `litres` is one voxel's."""
+    """Figures of the HU values of one region, in ascending order; `litres` is one voxel's."""
     return {
         "lung_volume_l": len(lung) * litres,
-        **{name: percent_below(lung, threshold) for name, threshold in LAA_HU.items()},
-        "perc15_hu": float(np.percentile(lung, 15)) if len(lung) else None,
+        **{name: 100 * float(np.searchsorted(lung, threshold)) / len(lung) if len(lung) else None for name, threshold in LAA_HU.items()},
+        "perc15_hu": percentile(lung, 0.15) if len(lung) else None,
         "mean_lung_hu": float(lung.mean(dtype=float)) if len(lung) else None,
     }
+
+
+def percentile(ascending: np.ndarray, share: float) -> float:
+    """Linear interpolation between the two values around the place `share` of the way through, as numpy's default does."""
+    place = share * (len(ascending) - 1)
+    low, high = (float(ascending[k]) for k in (math.floor(place), math.ceil(place)))
+    return low + (place - math.floor(place)) * (high - low)
 
 
 def percent_below(lung: np.ndarray, threshold: float) -> float | None:

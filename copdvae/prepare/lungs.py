@@ -78,7 +78,7 @@ def find_lungs(volume: Volume) -> Lungs:
     inner, inner_hu = inside[box], hu[box]
     airways = track_airways(inner_hu, inner, spacing)
     walled = wall(airways, spacing)
-    lungs, warnings = both_lungs(without_gas(inner & ~walled, inner_hu, spacing), spacing)
+    lungs, warnings = both_lungs(*lung_parts(inner & ~walled, inner_hu, spacing), spacing)
     if not lungs.any():
         raise no_lungs(hu, spacing)
     threshold = half_way(inner_hu[lungs > 0])
@@ -88,8 +88,10 @@ def find_lungs(volume: Volume) -> Lungs:
     if trachea_hu is None:
         warnings.append("no trachea was found: the large airways count as lung")
     lumen_threshold = ((trachea_hu or 0) + float(np.median(inner_hu[lungs > 0]))) / 2
-    labels = draw_border(volume.hu, uncrop(lungs, box, hu.shape), uncrop(airways, box, hu.shape), steps, (threshold, lumen_threshold))
-    return Lungs(labels, "threshold", tuple(warnings) + credible(labels, volume), trachea_hu)
+    lungs, airways = uncrop(lungs, box, hu.shape), uncrop(airways, box, hu.shape)
+    warnings += credible(lungs, hu, spacing)
+    labels = draw_border(volume.hu, lungs, airways, steps, (threshold, lumen_threshold))
+    return Lungs(labels, "threshold", tuple(warnings), trachea_hu)
 
 
 def given_lungs(labels: np.ndarray, volume: Volume) -> Lungs:
@@ -116,19 +118,20 @@ def given_lungs(labels: np.ndarray, volume: Volume) -> Lungs:
     steps, spacing = coarse_grid(volume)
     found, warnings = place_sides(np.where(airways, 0, region), steps, spacing)
     found[airways] = AIRWAYS
+    hu = block_means(volume.hu, steps)
+    rough = found[coarse_voxels(steps)][tuple(slice(size) for size in hu.shape)]
     try:
-        warnings += credible(found, volume)
+        warnings += credible(rough, hu, spacing)
     except LungError as error:  # the user's own map is believed, and the doubt is told
         warnings.append(str(error))
-    hu = block_means(volume.hu, steps)
     return Lungs(found, "given", tuple(warnings), core_hu(hu, track_airways(hu, inner_air(hu < FIRST_THRESHOLD_HU, spacing), spacing)))
 
 
 def place_sides(region: np.ndarray, steps: tuple[int, ...], spacing: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Right and left by position, whatever the codes: labels uint8 like `region`, and warnings."""
-    codes = region[tuple(slice(step // 2, None, step) for step in steps)]
+    codes = region[coarse_voxels(steps)]
     coarse = codes > 0
-    rough, warnings = both_lungs(coarse, spacing)
+    rough, warnings = both_lungs(*find_parts(coarse), spacing)
     if not rough.any():
         rough[coarse] = RIGHT
     sides = nearer(rough, np.ones_like(coarse))
@@ -147,6 +150,11 @@ def place_sides(region: np.ndarray, steps: tuple[int, ...], spacing: np.ndarray)
             if known == {RIGHT, LEFT} and (share > 0.9) != (code == RIGHT):
                 warnings.append(f"label {code} of the mask lies on the other side than its code says; sides are taken from the position")
     return found, warnings
+
+
+def coarse_voxels(steps: tuple[int, ...]) -> tuple[slice, ...]:
+    """The middle voxel of each block: an index."""
+    return tuple(slice(step // 2, None, step) for step in steps)
 
 
 def coarse_grid(volume: Volume) -> tuple[tuple[int, ...], np.ndarray]:
@@ -314,32 +322,32 @@ def wall(airways: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     return grown(airways, CROSS, max(1, round(2.5 / spacing[1])))
 
 
-def without_gas(air: np.ndarray, hu: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """The inner air without stomach and bowel, where all is air (as it would be in a bulla of a lung's size), and without crumbs.
+def lung_parts(air: np.ndarray, hu: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Connected parts of the inner air and their sizes, 0 for crumbs and for stomach and bowel, where all is air.
 
-    A small part has to be parenchyma throughout: in thick slices the rim of a bubble looks like lung.
+    (A bulla of a lung's size would look the same.) A small part has to be parenchyma throughout: in thick slices a bubble's rim looks like lung.
     """
     parts, sizes = find_parts(air)
-    kept = np.zeros(len(sizes), dtype=bool)
-    for number in np.nonzero(sizes * spacing.prod() > CRUMB_ML * 1000)[0]:
-        part = hu[parts == number]
-        kept[number] = np.percentile(part, 60) > GAS_HU and (sizes[number] * spacing.prod() > 50_000 or np.percentile(part, 10) > -930)
-    return kept[parts]
+    volumes = sizes * spacing.prod()
+    for number in np.nonzero(volumes)[0]:
+        part = hu[parts == number] if volumes[number] > CRUMB_ML * 1000 else None
+        if part is None or np.percentile(part, 60) <= GAS_HU or (volumes[number] < 50_000 and np.percentile(part, 10) <= -930):
+            sizes[number] = 0
+    return parts, sizes
 
 
-def both_lungs(air: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Right and left lung among the parts of the air: labels uint8 (z, y, x), all 0 where there is none, and warnings."""
-    parts, sizes = find_parts(air)
+def both_lungs(parts: np.ndarray, sizes: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Right and left lung among the parts of the air that have a size: labels uint8 (z, y, x), all 0 where there is none, and warnings."""
     order = [number for number in np.argsort(sizes)[::-1][:6] if sizes[number]]
     if not order or sizes[order[0]] * spacing.prod() < 0.2e6:
-        return np.zeros(air.shape, dtype=np.uint8), []
+        return np.zeros(parts.shape, dtype=np.uint8), []
 
     first = order[0]
     centre = {number: middle_column(parts == number) for number in order}
     second = next((number for number in order[1:] if abs(centre[number] - centre[first]) * spacing[2] > APART_MM), None)
     warnings: list[str] = []
     if second is not None and sizes[second] >= SMALL_LUNG * sizes[first]:
-        labels = np.zeros(air.shape, dtype=np.uint8)
+        labels = np.zeros(parts.shape, dtype=np.uint8)
         right, left = sorted((first, second), key=lambda number: centre[number])
         labels[parts == right], labels[parts == left] = RIGHT, LEFT
     else:
@@ -516,14 +524,13 @@ def parenchyma(labels: np.ndarray) -> np.ndarray:
     return np.subtract(labels, RIGHT, dtype=np.uint8) <= LEFT - RIGHT  # 0 wraps round to 255
 
 
-def credible(labels: np.ndarray, volume: Volume) -> tuple[str, ...]:
-    """Warnings about a mask; raise `LungError` where it cannot be that of a whole chest."""
-    masks = [parenchyma(plane) for plane in labels]  # slice by slice: a whole volume of anything more is memory that a server lacks
-    areas = np.array([np.count_nonzero(mask) for mask in masks])
-    right = sum(np.count_nonzero(plane == RIGHT) for plane in labels)
-    mean = sum(float(plane[mask].sum(dtype=float)) for plane, mask in zip(volume.hu, masks, strict=True)) / max(1, areas.sum())
-    both = areas.sum() * volume.voxel_ml / 1000
-    smaller, larger = sorted((right * volume.voxel_ml / 1000, both - right * volume.voxel_ml / 1000))
+def credible(lungs: np.ndarray, hu: np.ndarray, spacing: np.ndarray) -> tuple[str, ...]:
+    """Warnings about a coarse mask; raise `LungError` where it cannot be that of a whole chest."""
+    areas = np.count_nonzero(parenchyma(lungs), axis=(1, 2))
+    right, left = (np.count_nonzero(lungs == side) * spacing.prod() / 1e6 for side in (RIGHT, LEFT))
+    smaller, larger = sorted((right, left))
+    both = right + left
+    mean = float(hu[parenchyma(lungs)].mean()) if areas.any() else 0.0
     if not LITRES[0] <= both <= LITRES[1]:
         raise LungError(f"lungs of {both:.2f} L, expected {LITRES[0]:.0f} to {LITRES[1]:.0f} L: not a whole chest", "lung_volume")
     if smaller < SMALL_LUNG * larger:
