@@ -37,8 +37,13 @@ class Duel(Objective):
 class Noisy(Objective):
     """A loss that is all chance: what the weights become shows every draw."""
 
+    def __init__(self):
+        super().__init__()
+        self.drawn = []
+
     def forward(self, net, batch, step):
-        loss = (net.weight * torch.randn(1, 3)).sum()
+        self.drawn.append(tuple(torch.randn(3).tolist()))
+        loss = (net.weight * torch.tensor(self.drawn[-1])).sum()
         return Losses({"model": loss}, {})
 
 
@@ -112,8 +117,9 @@ def test_logs_come_at_the_first_every_so_many_and_the_last_step():
 
 
 def test_the_noise_is_a_function_of_seed_and_step():
-    net = line()
-    run(net, Noisy(), steps=6)
+    net, noisy = line(), Noisy()
+    run(net, noisy, steps=6)
+    assert len(set(noisy.drawn)) == 6, "other noise in every step"
     same, other = line(), line()
     torch.manual_seed(99)  # whatever was drawn before does not matter
     run(same, Noisy(), steps=6)

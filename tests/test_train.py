@@ -1,4 +1,6 @@
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +18,20 @@ from copdvae.encode import encode
 from copdvae.errors import ConfigError, Stopped
 from copdvae.metrics.neighbours import knn_regression, r2
 from copdvae.networks import NetworkConfig
+from copdvae.objectives import embedding
+from copdvae.run import stopping
 from copdvae.supervision.similarity import SimilarityConfig
 from copdvae.train import Log, Run, RunConfig, constant_likelihood, load_run, spearman, target_labels, train_run
 
 every_method = pytest.mark.parametrize("method", NAMES)
 ARTEFACTS = ("weights.safetensors", "checkpoint.safetensors", "log.csv")
+
+
+@pytest.fixture(autouse=True)
+def hasty_embedding(monkeypatch, request):
+    """Where nothing must be learned, the pairs' own embedding need not be good."""
+    if "learns" not in request.node.name:
+        monkeypatch.setattr(embedding, "STEPS", 10)
 
 
 def silent(line):
@@ -53,6 +64,23 @@ def test_stopping_and_resuming_gives_the_same_bytes(tmp_path, method, at):
         for name in ("seconds", "seconds_a_step", "data_share"):
             timed.pop(name)
     assert facts[0] == facts[1]
+
+
+@pytest.mark.parametrize("wish", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_scheduler_s_signal_ends_in_a_checkpoint_and_the_run_goes_on_from_there(tmp_path, wish):
+    cohort, config = made_cohort(), run_config("vae", steps=6)
+
+    def show(line):
+        if "step 1/" in line:
+            os.kill(os.getpid(), wish)
+
+    before = signal.getsignal(wish)
+    with stopping() as stop, pytest.raises(Stopped, match="stopped at step 3 of 6"):
+        train_run(cohort, config, tmp_path / "parts", show, stop)
+    assert signal.getsignal(wish) is before
+    assert load_checkpoint(tmp_path / "parts" / config.id / "checkpoint.safetensors", {})["step"] == 3
+    whole = train_run(cohort, config, tmp_path / "whole", silent)
+    assert files(train_run(cohort, config, tmp_path / "parts", silent)) == files(whole)
 
 
 def test_a_run_killed_while_it_wrote_goes_on_to_the_same_bytes(tmp_path):

@@ -13,7 +13,8 @@ def loss_and_mean(label):
     net, objective = made_pair(SupervisedConfig())
     net.eval()
     batch = Batch(batch.image, batch.lung, batch.present, None, label)
-    return objective(net, batch, 0), net.encode(batch.image).loc.detach().numpy()
+    with torch.no_grad():
+        return objective(net, batch, 0), net.encode(batch.image).loc.numpy()
 
 
 def test_known_labels_count_and_unknown_ones_do_not():
