@@ -325,7 +325,8 @@ def wall(airways: np.ndarray, spacing: np.ndarray) -> np.ndarray:
 def lung_parts(air: np.ndarray, hu: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Connected parts of the inner air and their sizes, 0 for crumbs and for stomach and bowel, where all is air.
 
-    (A bulla of a lung's size would look the same.) A small part has to be parenchyma throughout: in thick slices a bubble's rim looks like lung.
+    (A bulla of a lung's size would look the same.) A small part has to be parenchyma throughout: in thick slices a bubble's rim looks
+    like lung.
     """
     parts, sizes = find_parts(air)
     volumes = sizes * spacing.prod()
