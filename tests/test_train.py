@@ -332,8 +332,8 @@ def test_rank_correlation_is_spearman_s_with_ties():
 SMALL = NetworkConfig(widths=(8, 16), hidden=32, u=1, v=9)
 
 
-def trained(method, cohort, folder, steps, size, **train):
-    config = run_config(method, steps=steps, batch=16, lr=3e-3, log_every=50, save_every=50, **train)
+def trained(method, cohort, folder, steps):
+    config = run_config(method, steps=steps, batch=16, lr=3e-3, log_every=50, save_every=50)
     config = config.model_copy(update={"network": SMALL, "augment": AugmentConfig(shift=0, flip=False)})
     run = train_run(cohort, config, folder, silent)
     table = encode(cohort.subjects, run, cohort.split)
@@ -341,27 +341,25 @@ def trained(method, cohort, folder, steps, size, **train):
     return table
 
 
-def test_pairwise_learns_a_hidden_factor_that_the_vae_does_not_put_in_one_latent(tmp_path):
-    cohort = made_cohort(count=200, size=(16, 16), channels=1)
-    truth = cohort.labels["fev1_pp"].to_numpy()
-    found = {}
+def test_pairwise_learns_a_hidden_factor_that_the_vae_mixes_with_nuisance(tmp_path):
+    """A nuisance shows in the same voxels as severity, and elsewhere too. Held-out subjects; the VAE's latent is chosen in its favour."""
+    cohort = made_cohort(count=200, size=(16, 16), channels=1, seed=1, nuisance=1.0)
+    truth, found = cohort.labels["fev1_pp"].to_numpy(), []
     for method in ({"method": "pairwise", "weight": 1e3}, "vae"):
-        table = trained(method, cohort, tmp_path, 200, (16, 16))
-        test = (table["split"] == "test").to_numpy()
-        means = table[[c for c in table if c[:2] in ("u_", "z_") and not c.endswith("_std")]].to_numpy()
-        train = (table["split"] == "train").to_numpy()
+        table = trained(method, cohort, tmp_path, 200)
+        train, test = ((table["split"] == part).to_numpy() for part in ("train", "test"))
+        means = table[[name for name in table if name in ("u_0", *[f"z_{d}" for d in range(10)])]].to_numpy()
         best = max(range(means.shape[1]), key=lambda d: abs(spearmanr(means[train, d], truth[train]).statistic))
-        found[str(method)[:15]] = abs(spearmanr(means[test, best], truth[test]).statistic)
-    pairwise, vae = found.values()
-    assert pairwise > 0.8
-    assert vae < pairwise
+        found.append(abs(spearmanr(means[test, best], truth[test]).statistic))
+    pairwise, vae = found
+    assert pairwise > 0.8 > vae
 
 
 @every_method
 def test_labels_that_have_nothing_to_do_with_the_image_are_not_predicted(tmp_path, method):
     """The standing leak test."""
     cohort = made_cohort(count=200, size=(16, 16), channels=1, related=False)
-    table = trained(method, cohort, tmp_path, 60, (16, 16)).set_index("subject_id")
+    table = trained(method, cohort, tmp_path, 60).set_index("subject_id")
     codes = table[[column for column in table if column[:2] in ("u_", "z_", "p_") and not column.endswith("_std")]].to_numpy()[:, :1]
     truth = cohort.labels["fev1_pp"].to_numpy()
     train, test = ((table["split"] == part).to_numpy() for part in ("train", "test"))

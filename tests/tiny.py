@@ -25,9 +25,13 @@ def made_subjects(
     channels: int = 2,
     seed: int = 0,
     severity: np.ndarray | None = None,
+    nuisance: float = 0.0,
     **settings: Any,
 ) -> Subjects:
-    """Noise in HU inside a box of lung; `severity` (N,), if given, darkens the lungs' upper quarter and lights the lower one."""
+    """Noise in HU inside a box of lung; `severity` (N,), if given, darkens the lungs' upper quarter and lights the lower one.
+
+    `nuisance` does that too, by chance, `nuisance` times as strongly, and darkens one side: only both together tell the two apart.
+    """
     rng = np.random.default_rng(seed)
     names = ("insp", "exp")[:channels]
     image = rng.normal(-700, 60, (count, channels, *size))
@@ -35,6 +39,9 @@ def made_subjects(
         pattern = np.zeros(size)
         pattern[: size[0] // 4], pattern[-(size[0] // 4) :] = -1, 1
         image += 150 * severity.reshape(-1, 1, *[1] * len(size)) * pattern
+        side = np.zeros(size)
+        side[..., : size[-1] // 2] = -1
+        image += 150 * nuisance * rng.uniform(-1, 1, (count, 1, *[1] * len(size))) * (pattern + side)
     lung = np.zeros(image.shape, bool)
     lung[(..., *[slice(1, n - 1) for n in size])] = True
     ids = np.array([f"S{k:03d}" for k in range(count)])
