@@ -21,7 +21,9 @@ def densitometry(hu: np.ndarray, lungs: Lungs, spacing: tuple[float, float, floa
     """
     litres = float(np.prod(spacing)) / 1e6
     slices = [plane[parenchyma(labels)] for plane, labels in zip(hu, lungs.labels, strict=True)]  # bottom first: z grows to the head
+    lower, upper = (percent_below(third, -950) for third in thirds(slices))
     lung = np.concatenate(slices)
+    slices.clear()
     airways = np.concatenate([plane[labels == AIRWAYS] for plane, labels in zip(hu, lungs.labels, strict=True)])
     left_voxels = int(sum(np.count_nonzero(labels == LEFT) for labels in lungs.labels))
 
@@ -31,9 +33,7 @@ def densitometry(hu: np.ndarray, lungs: Lungs, spacing: tuple[float, float, floa
     figures: dict[str, float | None] = {**density(lung, litres)}
     figures |= {f"{name}_with_airways": value for name, value in density(both, litres).items()}
     figures |= {"left_volume_l": left_voxels * litres, "right_volume_l": (len(lung) - left_voxels) * litres}
-    lower, upper = thirds(slices)
-    figures |= {"upper_third_laa950_pct": percent_below(upper, -950), "lower_third_laa950_pct": percent_below(lower, -950)}
-    return figures | {"trachea_hu": lungs.trachea_hu}
+    return figures | {"upper_third_laa950_pct": upper, "lower_third_laa950_pct": lower, "trachea_hu": lungs.trachea_hu}
 
 
 def density(lung: np.ndarray, litres: float) -> dict[str, float | None]:

@@ -309,11 +309,12 @@ def cross_section(hu: np.ndarray, inside: np.ndarray, above: np.ndarray, limit: 
     section, branches = np.zeros_like(inside), 0
     for threshold in LUMENS_HU:
         parts, sizes = find_parts(inside & (hu < threshold))
-        known = np.unique(parts[section])
-        for number in np.unique(parts[above & ~section]):
-            if number and number not in known and sizes[number] <= limit:
-                section |= parts == number
-                branches += 1
+        touching = np.bincount(parts[above & ~section], minlength=len(sizes)) > 0
+        touching &= (sizes > 0) & (sizes <= limit)
+        touching[parts[section]] = False  # known from a higher threshold
+        if touching.any():
+            section |= touching[parts]
+            branches += int(touching.sum())
     return section, branches
 
 
