@@ -16,6 +16,16 @@ from copdvae.errors import ConfigError
 from copdvae.prepare.ingest import load_subject
 
 CHANNELS = ("insp", "exp")  # the order in a cached subject
+OUTSIDE_HU = {"remove": 3071, "keep": -1024}  # what moves in from beyond the grid
+
+
+class AugmentConfig(Config):
+    """Changes to a training image that leave severity as it is."""
+
+    flip: bool = True  # left and right lungs change places
+    shift: int = Field(default=2, ge=0)  # voxels, at most, along each axis
+    offset_hu: float = Field(default=5.0, ge=0)  # standard deviation of a scanner's calibration error
+    noise_hu: float = Field(default=0.0, ge=0)  # standard deviation of added noise a voxel
 
 
 class InputConfig(Config):
@@ -53,6 +63,19 @@ class Subjects:
         """Row numbers of subjects, in the order asked for: (len(ids),) int64."""
         place = {subject: row for row, subject in enumerate(self.ids)}
         return np.array([place[subject] for subject in ids], dtype=np.int64)
+
+    def take(self, rows: np.ndarray, augment: AugmentConfig, rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows' images (B, C, D, H, W) float32 in [0, 1], lungs (bool), presence (B, C) float32; augmented where a generator is given."""
+        image, lung, offset = self.image[rows], self.lung[rows], 0.0
+        present = self.present[rows].astype(np.float32)
+        if rng is not None:
+            image, lung, offset = augmented(image, lung, augment, self.config.background, rng)
+            if self.config.channel_dropout > 0:
+                present = drop_channels(present, self.config.channel_dropout, rng)
+        scaled = self.scaled(image, lung, offset)
+        if not present.all():
+            scaled *= present.reshape(*present.shape, *[1] * (scaled.ndim - 2))
+        return scaled, lung, present
 
     def scaled(self, image: np.ndarray, lung: np.ndarray, offset_hu: np.ndarray | float = 0.0) -> np.ndarray:
         """HU (n, C, D, H, W) to float32 in [0, 1]; `offset_hu` is added first (augmentation)."""
@@ -102,3 +125,45 @@ def load_subjects(cache: Path, index: pd.DataFrame, config: InputConfig) -> tupl
     ids = np.array([row["subject_id"] for row in kept])
     subjects = Subjects(ids, np.array(images, dtype=np.int16), np.array(lungs, dtype=bool), np.array(present, dtype=bool), config)
     return subjects, left_out
+
+
+@dataclass(frozen=True)
+class Images:
+    """N images of one size in memory, such as the papers' benchmarks; they are not augmented."""
+
+    ids: np.ndarray  # (N,) str
+    image: np.ndarray  # (N, C, H, W) uint8
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: np.ndarray, augment: AugmentConfig, rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows' images (B, C, H, W) float32 in [0, 1]; everything counts as lung, and every channel is there."""
+        image = np.multiply(self.image[rows], np.float32(1 / 255), dtype=np.float32)
+        return image, np.ones(image.shape, bool), np.ones(image.shape[:2], np.float32)
+
+
+def augmented(image: np.ndarray, lung: np.ndarray, config: AugmentConfig, background: str, rng: np.random.Generator):
+    """Flip, shift and offset each image (all its channels alike): image, lung, and the offset in HU to add."""
+    count, axes = len(image), image.ndim - 2
+    flips = rng.random(count) < 0.5 if config.flip else np.zeros(count, bool)
+    shifts = rng.integers(-config.shift, config.shift + 1, size=(count, axes))
+    if config.shift or config.flip:
+        moved, moved_lung = np.full_like(image, OUTSIDE_HU[background]), np.zeros_like(lung)
+        for k in range(count):
+            to = (slice(None), *[slice(max(s, 0), n + min(s, 0)) for s, n in zip(shifts[k], image.shape[2:], strict=True)])
+            away = (slice(None), *[slice(max(-s, 0), n + min(-s, 0)) for s, n in zip(shifts[k], image.shape[2:], strict=True)])
+            turn = (..., slice(None, None, -1)) if flips[k] else ...
+            moved[k][to], moved_lung[k][to] = image[k][turn][away], lung[k][turn][away]
+        image, lung = moved, moved_lung
+    one_each = (count, *[1] * (image.ndim - 1))
+    offset = rng.normal(0, config.offset_hu, one_each).astype(np.float32)
+    if config.noise_hu:
+        offset = offset + config.noise_hu * rng.standard_normal(image.shape, dtype=np.float32)
+    return image, lung, offset
+
+
+def drop_channels(present: np.ndarray, chance: float, rng: np.random.Generator) -> np.ndarray:
+    """Hide channels by chance, but never a subject's last one: (B, C)."""
+    kept = present * (rng.random(present.shape) >= chance)
+    return np.where(kept.any(axis=1, keepdims=True), kept, present).astype(np.float32)

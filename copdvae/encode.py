@@ -1,7 +1,7 @@
 """Subjects to latents: `runs/ID/latents.parquet`, one row a subject.
 
 Columns: `subject_id`, `split`, posterior means and standard deviations. Means are `u_0 ..` and `v_0 ..` where the method places u itself,
-`z_0 ..` where u is found by rank, `p_0 ..` where the outputs are predictions; standard deviations end in `_std`.
+`z_0 ..` where u is found by rank or is all of them, `p_0 ..` where the outputs are predictions; standard deviations end in `_std`.
 """
 
 from pathlib import Path
@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from copdvae.batches import AugmentConfig, Batches
-from copdvae.dataset import Subjects
+from copdvae.batches import Batches
+from copdvae.dataset import AugmentConfig, Subjects
 from copdvae.files import write_with
 from copdvae.networks import VAE
+from copdvae.objectives import Objective
 from copdvae.train import RunConfig, choose_device, load_run
 
 CHUNK = 64
@@ -21,8 +22,8 @@ CHUNK = 64
 
 def encode(subjects: Subjects, folder: Path, split: pd.Series) -> pd.DataFrame:
     """Encode every subject with a finished run's network; write and return the table. `split` is indexed by subject_id."""
-    config, net = load_run(folder, subjects.image.shape[1:])
-    mean, std = posterior(subjects, config, net)
+    config, net, objective = load_run(folder, subjects.image.shape[1:])
+    mean, std = posterior(subjects, config, net, objective)
     names = latent_names(config)
     table = pd.DataFrame({"subject_id": subjects.ids, "split": split.reindex(subjects.ids).fillna("").to_numpy()})
     table[names] = mean
@@ -36,14 +37,14 @@ def latent_names(config: RunConfig) -> list[str]:
     d, u = config.network.u + config.network.v, config.network.u
     if config.method.readout == "u":
         return [f"u_{i}" for i in range(u)] + [f"v_{i}" for i in range(d - u)]
-    return [f"{'z' if config.method.readout == 'ranked' else 'p'}_{i}" for i in range(d)]
+    return [f"{'p' if config.method.readout == 'direct' else 'z'}_{i}" for i in range(d)]
 
 
 @torch.no_grad()
-def posterior(subjects: Subjects, config: RunConfig, net: VAE) -> tuple[np.ndarray, np.ndarray]:
+def posterior(subjects: Subjects, config: RunConfig, net: VAE, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
     """Means and standard deviations of q(z|x): (N, D), (N, D) float32. Images are not augmented."""
     device = choose_device(config.train.device)
-    net = net.to(device).eval()
+    net, objective = net.to(device).eval(), objective.to(device).eval()
     everyone = Batches(subjects, np.arange(len(subjects)), CHUNK, 0, "image", AugmentConfig())
-    found = [net.encode(batch.image.to(device), batch.present.to(device)) for batch in everyone.whole(CHUNK)]
+    found = [objective.posterior(net, batch.to(device)) for batch in everyone.whole(CHUNK)]
     return torch.cat([q.loc for q in found]).cpu().numpy(), torch.cat([q.scale for q in found]).cpu().numpy()

@@ -94,6 +94,8 @@ def u_columns(latents: pd.DataFrame, facts: dict[str, Any], truth: Truth, target
     if facts["readout"] == "u":
         return [f"u_{i}" for i in range(facts["u"])]
     columns = [f"z_{i}" for i in range(facts["latents"])]
+    if facts["readout"] == "all":
+        return columns
     train = truth.known(target, "train").intersection(latents.index)
     values = truth.targets.loc[train, target].to_numpy(float)
     labels = values if target == "gold" else cut_at_deciles(values, values)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from copdvae import processes
 from copdvae.errors import CopdvaeError, Stopped
+from copdvae.networks import VAE
 from copdvae.objectives.base import Batch, Losses, Objective
 
 
@@ -23,7 +24,7 @@ class Every:
 
 
 def train(
-    net: nn.Module,
+    net: VAE,
     objective: Objective,
     batches: Callable[[int], Batch],
     *,
@@ -42,7 +43,7 @@ def train(
 ) -> dict[str, float]:
     """Train to `steps`, or raise `Stopped` with a checkpoint saved. Returns seconds a step and the share of them spent waiting for data."""
     net, objective = net.to(device), objective.to(device)
-    players = objective.players(net)  # type: ignore[arg-type]
+    players = objective.players(net)
     settings: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
     optimizers: dict[str, torch.optim.Optimizer] = {
         name: torch.optim.Adam(weights, **(settings | objective.adam().get(name, {}))) for name, weights in players.items()
@@ -58,22 +59,21 @@ def train(
         ready = time.perf_counter()
 
         torch.manual_seed(step_seed(seed, step, processes.rank()))  # the noise, like the batch, is a function of the step
-        with torch.autocast(torch.device(device).type, torch.bfloat16) if bf16 else nullcontext():
-            losses: Losses = objective(net, batch, step)
         logging = step % every.log == 0 or step + 1 == steps
-        norms = gradient_norms(losses.terms, players["model"]) if logging else {}
-        for name, loss in losses.by_player.items():
-            loss.backward(inputs=players[name], retain_graph=len(losses.by_player) > 1)
-        processes.average([weight.grad for weights in players.values() for weight in weights if weight.grad is not None])
-        for name, optimizer in optimizers.items():
-            for group in optimizer.param_groups:
-                group["lr"] = rates[name] * schedule(step)  # a function of the step alone, so resuming is exact
-            optimizer.step()
-            optimizer.zero_grad()
+        rate, logs, norms = schedule(step), dict[str, Tensor](), dict[str, float]()
+        for losses_of in (objective.before, objective):  # a method's pre-step is a true step of its own
+            with torch.autocast(torch.device(device).type, torch.bfloat16) if bf16 else nullcontext():
+                losses: Losses | None = losses_of(net, batch, step)
+            if losses is None:
+                continue
+            if logging:
+                norms |= gradient_norms(losses.terms, players["model"])
+            descend(losses, players, optimizers, {name: base * rate for name, base in rates.items()})
+            logs |= named(losses)
 
         stopping = processes.anywhere(stop())
         saving = (step + 1) % every.save == 0 or step + 1 == steps or stopping
-        numbers = finite(losses, step) if logging or saving else {}  # what is not a number is never saved
+        numbers = finite(logs, step) if logging or saving else {}  # what is not a number is never saved
         if logging:
             log(step, numbers | norms)
         waited, worked = waited + ready - start, worked + time.perf_counter() - ready
@@ -84,6 +84,21 @@ def train(
             raise Stopped(f"stopped at step {step + 1} of {steps}; run the same command again to go on")
     done = max(steps - first, 1)
     return {"seconds_a_step": (waited + worked) / done, "data_share": waited / max(waited + worked, 1e-9)}
+
+
+def descend(
+    losses: Losses, players: dict[str, list[nn.Parameter]], optimizers: dict[str, torch.optim.Optimizer], rates: dict[str, float]
+) -> None:
+    """One step of every player that has a loss: all go backward, each into its own weights, before any steps."""
+    for name, loss in losses.by_player.items():
+        loss.backward(inputs=players[name], retain_graph=len(losses.by_player) > 1)
+    moved = [weight for name in losses.by_player for weight in players[name]]
+    processes.average([weight.grad for weight in moved if weight.grad is not None])
+    for name in losses.by_player:
+        for group in optimizers[name].param_groups:
+            group["lr"] = rates[name]  # a function of the step alone, so resuming is exact
+        optimizers[name].step()
+        optimizers[name].zero_grad()
 
 
 def step_seed(seed: int, step: int, rank: int = 0) -> int:
@@ -101,10 +116,15 @@ def gradient_norms(terms: dict[str, Tensor], weights: list[nn.Parameter]) -> dic
     return norms
 
 
-def finite(losses: Losses, step: int) -> dict[str, float]:
+def named(losses: Losses) -> dict[str, Tensor]:
+    """Each player's loss by its name (`loss` for a lone model's), and the logs."""
+    alone = set(losses.by_player) == {"model"}
+    return {"loss" if alone else name: loss for name, loss in losses.by_player.items()} | losses.logs
+
+
+def finite(logs: dict[str, Tensor], step: int) -> dict[str, float]:
     """Losses and logs as numbers; raises with the step and every value if one is not finite."""
-    values: dict[str, Any] = {name if len(losses.by_player) > 1 else "loss": loss for name, loss in losses.by_player.items()} | losses.logs
-    numbers = {name: float(value.detach()) for name, value in values.items()}
+    numbers = {name: float(value.detach()) for name, value in logs.items()}
     if not all(abs(number) < float("inf") for number in numbers.values()):
         listed = ", ".join(f"{name} {number:.6g}" for name, number in numbers.items())
         raise CopdvaeError(f"training diverged at step {step}: {listed}. Try a smaller learning rate or pair weight")

@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 from safetensors.numpy import save_file
 
-from copdvae.batches import AugmentConfig, Batches
-from copdvae.dataset import Subjects
+from copdvae.batches import Batches
+from copdvae.dataset import AugmentConfig, Subjects
 from copdvae.encode import posterior
 from copdvae.files import write_with
 from copdvae.train import choose_device, load_run
@@ -27,13 +27,13 @@ def draw_run(subjects: Subjects, folder: Path, split: pd.Series, severity: pd.Se
     `severity` (FEV1 % predicted, indexed by subject_id) orders the examples; where a method does not place u itself, it also picks the
     latent to walk along: the one that ranks training subjects most like it.
     """
-    config, net = load_run(folder, subjects.image.shape[1:])
+    config, net, objective = load_run(folder, subjects.image.shape[1:])
     path = folder / "pictures.safetensors"
     if config.method.readout == "direct":
         write_with(path, lambda temporary: save_file({}, temporary, metadata={"none": "this method trains no decoder"}))
         return path
     device = choose_device(config.train.device)
-    mean, _ = posterior(subjects, config, net)
+    mean, _ = posterior(subjects, config, net, objective)
     values = severity.reindex(subjects.ids).to_numpy(float)
     training = (split.reindex(subjects.ids) == "train").to_numpy() & ~np.isnan(values)
     walk = 0 if config.method.readout == "u" else int(np.argmax(np.abs(rank_correlations(mean[training], values[training]))))

@@ -44,9 +44,9 @@ def predict(run: Path, manifest: Path, out: Path, cache: Path, workers: int = 0)
     if twice.any():
         first = prepared.index.loc[twice, "subject_id"].iloc[0]
         raise ConfigError(f"{manifest.name}: {first} has more than one visit; give each visit a subject_id of its own")
-    config, net = load_run(run, tuple(facts["shape"]))
+    config, net, objective = load_run(run, tuple(facts["shape"]))
     subjects, _ = load_subjects(cache, prepared.index, config.input)
-    mean, std = posterior(subjects, config, net)
+    mean, std = posterior(subjects, config, net, objective)
     names = latent_names(config)
     table = pd.DataFrame(np.hstack([mean, std]), columns=[*names, *[f"{name}_std" for name in names]])
     table.insert(0, "subject_id", subjects.ids)

@@ -6,9 +6,8 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 import copdvae
-from copdvae.batches import AugmentConfig
 from copdvae.config import Config, read_yaml
-from copdvae.dataset import InputConfig
+from copdvae.dataset import AugmentConfig, InputConfig
 from copdvae.errors import ConfigError
 from copdvae.evaluate import EvaluateConfig
 from copdvae.networks import NetworkConfig

@@ -26,20 +26,21 @@ from pydantic import Field, model_validator
 from scipy.stats import rankdata
 
 from copdvae import __version__, processes
-from copdvae.batches import AugmentConfig, Batches, Prefetch
+from copdvae.batches import Batches, Prefetch
 from copdvae.checkpoint import load_checkpoint, save_checkpoint
 from copdvae.config import Config
-from copdvae.dataset import InputConfig, Subjects
+from copdvae.dataset import AugmentConfig, InputConfig, Subjects
 from copdvae.errors import ConfigError, Stopped
 from copdvae.files import digest_of, write_csv, write_json, write_text
 from copdvae.loop import Every, step_seed, train
 from copdvae.networks import VAE, NetworkConfig
-from copdvae.objectives import Batch, Method, Objective
+from copdvae.objectives import Batch, Method, Objective, Stream
 from copdvae.objectives.terms import gaussian_kl, pair_log_likelihood
+from copdvae.supervision.groups import GroupTable, group_table
+from copdvae.supervision.labels import GOLD_CLASSES, LabelsConfig, fit_labels, keep_fraction
 from copdvae.supervision.pairs import PairTable, label_pairs
 from copdvae.supervision.similarity import Scaler, SimilarityConfig, fit_similarity, measures_of
 
-GOLD_CLASSES = (-1, 0, 1, 2, 3, 4)  # PRISm and GOLD 0 to 4; never-smoked normals (-2) are not on the scale
 VALIDATION_BATCH = 64
 PRIOR_NATS = 0.1  # of KL a latent of u on average: below it, u says nothing about the image
 CHANCE_NATS = 0.05  # a pair likelihood within this of the best constant one is at chance
@@ -99,7 +100,10 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _room(self) -> "RunConfig":
-        needed = len(self.targets) - 1 + getattr(self.method, "classes", 0) if self.method.needs == "label" else self.network.u
+        misfit = self.method.misfit(self.network.u, self.network.v)
+        if misfit:
+            raise ValueError(f"network: {self.method.name}: {misfit}, found u = {self.network.u}, v = {self.network.v}")
+        needed = len(self.targets) - 1 + getattr(self.method, "classes", 0) if self.method.readout == "direct" else self.network.u
         if self.network.u + self.network.v < needed:
             raise ValueError(f"network: {self.method.name} needs {needed} latents, u + v are {self.network.u + self.network.v}")
         return self
@@ -154,19 +158,45 @@ class Run:
         )
 
     def batches_of(self, rows: np.ndarray, fit_on: np.ndarray, proportion: float, training: bool) -> Batches:
-        """Batches of subjects with what the method is told about them; scalers and sigma come from `fit_on`, training subjects."""
-        config, needs = self.config, self.config.method.needs
+        """Batches of subjects with what the method is told about them, and the further batches that a step of it takes."""
+        needs = self.config.method.needs
+        also = {
+            stream: self.stream(stream, number, rows, fit_on, proportion, training, {})
+            for number, stream in enumerate(self.config.method.also, start=1)
+        }
+        return self.stream(needs, 0, rows, fit_on, proportion, training, also)
+
+    def stream(
+        self, needs: Stream, number: int, rows: np.ndarray, fit_on: np.ndarray, proportion: float, training: bool, also: dict[str, Batches]
+    ) -> Batches:
+        """Batches of one kind. Scalers, sigma and bins come from `fit_on`, training subjects; of them alone a fraction may be told."""
+        config, method = self.config, self.config.method
+        table, fitted_on = self.cohort.table(rows), self.cohort.table(fit_on)
         pairs: PairTable | None = None
         labels: np.ndarray | None = None
+        groups: GroupTable | None = None
         if needs == "pair":
             told = config.similarity if training else config.similarity.model_copy(update={"noise": 0.0})
-            similarity = fit_similarity(measures_of(self.cohort.table(fit_on), told), told)
+            similarity = fit_similarity(measures_of(fitted_on, told), told)
             rng = np.random.default_rng([config.seed, 3])
-            pairs = label_pairs(measures_of(self.cohort.table(rows), told), similarity, proportion, rng)
-            labels = config.method.place(pairs, len(rows), config.network.u, config.seed) if training else None
+            pairs = label_pairs(measures_of(table, told), similarity, proportion, rng)
+            labels = method.place(pairs, len(rows), config.network.u, config.seed) if training else None
         if needs == "label":
-            labels = target_labels(self.cohort.table(rows), self.cohort.table(fit_on), config.targets)
-        return Batches(self.cohort.subjects, rows, config.train.batch, config.seed, needs, config.augment, pairs, labels)
+            settings: LabelsConfig | None = getattr(method, "labels", None)
+            if settings is None:
+                labels = target_labels(table, fitted_on, config.targets)
+            else:
+                labels = fit_labels(fitted_on, settings).of(table)
+                if training:
+                    labels = keep_fraction(labels, settings.fraction, np.random.default_rng([config.seed, 4]))
+            if number:  # a batch beside the main one holds labelled subjects only
+                known = np.flatnonzero(~np.isnan(labels).any(axis=1))
+                rows, labels = rows[known], labels[known]
+        if needs == "group":
+            groups = group_table(table, getattr(method, "groups"), training)  # noqa: B009  the methods that need groups have it
+        return Batches(
+            self.cohort.subjects, rows, config.train.batch, config.seed, needs, config.augment, pairs, labels, groups, also, number
+        )
 
     def train(self, stop: Callable[[], bool]) -> None:
         config, begun = self.config.train, time.perf_counter()
@@ -263,7 +293,7 @@ class Run:
         batches = self.validation or self.batches.whole(VALIDATION_BATCH)
         kl, logits, similarities = [], [], []
         for batch in batches:
-            q = self.net.encode(batch.image.to(self.device), batch.present.to(self.device))
+            q = self.objective.posterior(self.net, batch.to(self.device))
             kl.append(gaussian_kl(q)[:, : self.net.u])
             logit: Any = getattr(self.objective, "logit", None)
             if logit is not None and batch.pairs is not None and len(batch.pairs.first):
@@ -304,16 +334,17 @@ def target_labels(table: pd.DataFrame, training: pd.DataFrame, targets: tuple[st
 
 def build(config: RunConfig, shape: tuple[int, ...]) -> tuple[VAE, Objective]:
     """Network and objective for images (C, *space)."""
-    net = VAE(config.network, shape[0], tuple(shape[1:]), presence=config.input.channel_dropout > 0)
-    return net, config.method.build(config.network.u + config.network.v, len(config.targets))
+    presence = config.input.channel_dropout > 0
+    net = VAE(config.network, shape[0], tuple(shape[1:]), presence=presence, inputs=config.method.inputs)
+    return net, config.method.build(net, len(config.targets))
 
 
-def load_run(folder: Path, shape: tuple[int, ...]) -> tuple[RunConfig, VAE]:
-    """A finished run's configuration and its network with the weights that are used."""
+def load_run(folder: Path, shape: tuple[int, ...]) -> tuple[RunConfig, VAE, Objective]:
+    """A finished run's configuration, and its network and objective with the weights that are used."""
     config = RunConfig.parse(yaml.safe_load((folder / "config.yaml").read_text()), str(folder.name))
     net, objective = build(config, shape)
     load_checkpoint(folder / "weights.safetensors", {"net": net, "objective": objective})
-    return config, net.eval()
+    return config, net.eval(), objective.eval()
 
 
 def choose_device(wanted: str) -> str:

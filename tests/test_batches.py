@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import STILL, made_subjects
 
-from copdvae.batches import AugmentConfig, Batches, Prefetch, augmented, drop_channels
+from copdvae.batches import Batches, Prefetch
+from copdvae.dataset import AugmentConfig, augmented, drop_channels
 from copdvae.supervision.pairs import label_pairs
 from copdvae.supervision.similarity import SimilarityConfig, fit_similarity
 
@@ -27,6 +28,10 @@ def same(one, other):
     for a, b in zip(one.__dict__.values(), other.__dict__.values(), strict=True):
         if isinstance(a, torch.Tensor):
             assert torch.equal(a, b)
+        elif isinstance(a, dict):
+            assert a.keys() == b.keys()
+            for key in a:
+                same(a[key], b[key])
         elif a is not None:
             same(a, b)
 
@@ -114,7 +119,7 @@ def test_rows_that_are_not_asked_for_never_appear():
     subjects.image[others] = -1024
     for needs in ("image", "pair", "label"):
         batches = made_batches(needs, rows=rows)
-        batches.subjects = subjects
+        batches.source = subjects
         for step in range(20):
             assert batches(step).image[batches(step).lung].min() > 0
         assert sum(len(batch.image) for batch in batches.whole(3)) == len(rows)
@@ -126,7 +131,7 @@ def test_images_labels_and_pairs_stay_with_their_subject():
     batch, places = batches(3), batches.places(3)
     np.testing.assert_array_equal(batch.label[:, 0].numpy(), rows[places])
     for k, place in enumerate(places):
-        expected = batches.subjects.scaled(batches.subjects.image[[rows[place]]], batches.subjects.lung[[rows[place]]])
+        expected = batches.source.scaled(batches.source.image[[rows[place]]], batches.source.lung[[rows[place]]])
         np.testing.assert_allclose(batch.image[k].numpy(), expected[0], atol=1e-6)
 
 
@@ -134,7 +139,7 @@ def test_whole_shows_every_subject_once_in_order_and_as_it_is():
     batches = made_batches("label", count=11, augment=AugmentConfig(noise_hu=50), channel_dropout=0.5)
     parts = batches.whole(4)
     assert [len(part.image) for part in parts] == [4, 4, 3]
-    subjects = batches.subjects
+    subjects = batches.source
     np.testing.assert_allclose(torch.cat([p.image for p in parts]).numpy(), subjects.scaled(subjects.image, subjects.lung), atol=1e-6)
     np.testing.assert_array_equal(torch.cat([p.label for p in parts])[:, 0].numpy(), np.arange(11))
     assert all(part.present.all() for part in parts)

@@ -7,6 +7,7 @@ import torch
 from tiny import NETWORK, made_cohort, made_net, made_subjects, run_config
 
 from copdvae.encode import encode, latent_names, posterior
+from copdvae.objectives import Objective
 from copdvae.train import load_run, train_run
 
 
@@ -35,7 +36,7 @@ def test_a_latent_is_the_posterior_of_the_subject_s_own_image(tmp_path):
     """By hand, one image at a time: no batch, no augmentation, no noise."""
     cohort, folder = trained(tmp_path)
     table = encode(cohort.subjects, folder, cohort.split)
-    _, net = load_run(folder, cohort.subjects.image.shape[1:])
+    _, net, _ = load_run(folder, cohort.subjects.image.shape[1:])
     for k in (0, 17, 39):
         image = torch.from_numpy(cohort.subjects.scaled(cohort.subjects.image[[k]], cohort.subjects.lung[[k]]))
         with torch.no_grad():
@@ -47,9 +48,9 @@ def test_a_latent_is_the_posterior_of_the_subject_s_own_image(tmp_path):
 def test_a_subject_s_latents_do_not_depend_on_who_else_is_encoded():
     subjects, config = made_subjects(70), run_config("vae")
     net = made_net()
-    whole, _ = posterior(subjects, config, net)
+    whole, _ = posterior(subjects, config, net, Objective())
     few = replace(subjects, ids=subjects.ids[60:], image=subjects.image[60:], lung=subjects.lung[60:], present=subjects.present[60:])
-    part, _ = posterior(few, config, net)
+    part, _ = posterior(few, config, net, Objective())
     np.testing.assert_allclose(part, whole[60:], atol=1e-5)
 
 
@@ -58,9 +59,9 @@ def test_a_channel_that_is_absent_is_told_to_the_network():
     subjects.present[1, 1] = False
     subjects.image[1, 1] = 0
     net, config = made_net(NETWORK, presence=True), run_config("vae")
-    absent, _ = posterior(subjects, config, net)
+    absent, _ = posterior(subjects, config, net, Objective())
     claimed = replace(subjects, present=np.ones((4, 2), bool))
-    there, _ = posterior(claimed, config, net)
+    there, _ = posterior(claimed, config, net, Objective())
     assert not np.allclose(absent[1], there[1])
     np.testing.assert_allclose(absent[[0, 2, 3]], there[[0, 2, 3]], atol=1e-6)
 

@@ -129,7 +129,7 @@ def test_validation_labels_choose_weights_but_move_none(tmp_path):
     runs = [train_run(c, config, tmp_path / n, silent) for n, c in (("a", cohort), ("b", replace(cohort, labels=labels)))]
     states = []
     for folder in runs:
-        _, net = load_run(folder, cohort.subjects.image.shape[1:])
+        _, net, _ = load_run(folder, cohort.subjects.image.shape[1:])
         states.append(net.state_dict())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     logs = [pd.read_csv(folder / "log.csv") for folder in runs]

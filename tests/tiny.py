@@ -1,15 +1,15 @@
 """Made-up subjects, batches and runs, small enough to train on in a second."""
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 import torch
 
-from copdvae.batches import AugmentConfig
-from copdvae.dataset import InputConfig, Subjects
+from copdvae.dataset import AugmentConfig, InputConfig, Subjects
 from copdvae.networks import VAE, NetworkConfig
-from copdvae.objectives import Batch, Method, MethodConfig, Pairs
+from copdvae.objectives import Batch, Method, MethodConfig, Pairs, Stream
 from copdvae.train import GOLD_CLASSES, Cohort, RunConfig, TrainConfig, build
 
 METHODS = get_args(get_args(Method)[0])  # the configuration of every method in the union: a new one is tested without a change here
@@ -68,29 +68,57 @@ def made_cohort(count: int = 40, seed: int = 0, related: bool = True, **settings
 
 
 def run_config(method: Any, **train: Any) -> RunConfig:
-    """A short run of a method (its configuration, or its name) on the CPU."""
+    """A short run of a method (its configuration, its settings, or its name) on the CPU."""
     chosen = {"method": method} if isinstance(method, str) else method
+    fitted = latents_of(METHODS[NAMES.index(chosen["method"])]() if isinstance(chosen, dict) else chosen)
     settings = {"steps": 4, "batch": 8, "log_every": 1, "save_every": 2, "device": "cpu"} | train
     return RunConfig.parse({
-        "study": "tiny", "data": "0", "seed": 0, "grid": 8, "network": NETWORK, "train": TrainConfig.parse(settings),
+        "study": "tiny", "data": "0", "seed": 0, "grid": 8, "network": fitted, "train": TrainConfig.parse(settings),
         "augment": AugmentConfig(shift=1), "method": chosen,
     })  # fmt: skip
 
 
 def made_batch(method: MethodConfig, count: int = 6, size: tuple[int, ...] = (8, 8, 8), channels: int = 2, seed: int = 0) -> Batch:
     """One batch with whatever the method may use."""
-    torch_rng = torch.Generator().manual_seed(seed)
-    image = torch.rand(count, channels, *size, generator=torch_rng)
-    first, second = torch.triu_indices(count, count, 1)
-    pairs = Pairs(first, second, torch.rand(len(first), generator=torch_rng)) if method.needs == "pair" else None
-    label = None
-    if method.needs == "pair":
-        label = torch.randn(count, NETWORK.u, generator=torch_rng)  # a place in u that follows from the pairs
+    also = {stream: stream_batch(method, stream, count, size, channels, seed + 1 + k) for k, stream in enumerate(method.also)}
+    return replace(stream_batch(method, method.needs, count, size, channels, seed), also=also)
+
+
+def stream_batch(method: MethodConfig, stream: Stream, count: int, size: tuple[int, ...], channels: int, seed: int) -> Batch:
+    """A batch as one stream gives it: images, and pairs, labels or groups of two."""
+    rng = torch.Generator().manual_seed(seed)
+    image = torch.rand(count, channels, *size, generator=rng)
+    batch = Batch(image, image < 0.5, torch.ones(count, channels))
+    if stream == "pair":
+        first, second = torch.triu_indices(count, count, 1)
+        pairs = Pairs(first, second, torch.rand(len(first), generator=rng))
+        label = torch.randn(count, NETWORK.u, generator=rng)  # a place in u that follows from the pairs
         label[1] = float("nan")
-    if method.needs == "label":
-        label = torch.randn(count, len(TARGETS), generator=torch_rng)
+        return replace(batch, pairs=pairs, label=label)
+    if stream == "group":
+        return replace(batch, group=torch.arange(count) // method.groups.size)
+    if stream == "label":
+        return replace(batch, label=made_label(method, count, rng))
+    return batch
+
+
+def made_label(method: MethodConfig, count: int, rng: torch.Generator) -> torch.Tensor:
+    labels = getattr(method, "labels", None)
+    if labels is None:
+        label = torch.randn(count, len(TARGETS), generator=rng)
         label[:, -1] = torch.arange(count) % len(GOLD_CLASSES)
-    return Batch(image, image < 0.5, torch.ones(count, channels), pairs, label)
+        return label
+    if labels.kind == "class":
+        return torch.stack([torch.arange(count) % size for size in labels.sizes], dim=1).float()
+    draw = torch.rand if labels.kind == "unit" else torch.randn
+    return draw(count, len(labels.columns), generator=rng)
+
+
+def latents_of(method: MethodConfig) -> NetworkConfig:
+    """A small network with a d(u) and d(v) that fit what the method is told."""
+    tried = [(u, v) for u in range(1, 11) for v in (10 - u, 0)]
+    fits = next((u, v) for u, v in tried if not method.misfit(u, v))
+    return NETWORK.model_copy(update={"u": fits[0], "v": fits[1]})
 
 
 def made_net(network: NetworkConfig = NETWORK, channels: int = 2, size: tuple[int, ...] = (8, 8, 8), seed: int = 0, **options: Any) -> VAE:
@@ -98,8 +126,9 @@ def made_net(network: NetworkConfig = NETWORK, channels: int = 2, size: tuple[in
     return VAE(network, channels, size, **options)
 
 
-def made_pair(method: MethodConfig, network: NetworkConfig = NETWORK, seed: int = 0, size: tuple[int, ...] = (8, 8, 8)):
-    """A network and the method's objective, as a run builds them."""
+def made_pair(method: MethodConfig, network: NetworkConfig | None = None, seed: int = 0, size: tuple[int, ...] = (8, 8, 8)):
+    """A network (a small one that fits, if none is given) and the method's objective, as a run builds them."""
     torch.manual_seed(seed)
+    network = network or latents_of(method)
     config = run_config("vae").model_copy(update={"method": method, "network": network})
     return build(config, (2, *size))

@@ -37,18 +37,29 @@ class NetworkConfig(Config):
 class VAE(nn.Module):
     """A variational autoencoder: `encode` to a diagonal Gaussian, `decode` to a mean image in [0, 1] (or its logits)."""
 
-    def __init__(self, config: NetworkConfig, channels: int, size: tuple[int, ...], presence: bool = False):
+    def __init__(self, config: NetworkConfig, channels: int, size: tuple[int, ...], presence: bool = False, inputs: int = 0):
         super().__init__()
         self.u, self.latents, self.presence = config.u, config.u + config.v, presence
+        self.hidden = config.hidden  # units that the latents are read from
         sizes = halvings(size, len(config.widths))
-        self.encoder = Encoder(config, channels, sizes, 2 * self.latents, presence)
+        self.encoder = Encoder(config, channels, sizes, 2 * self.latents, presence, inputs)
         self.decoder = Decoder(config, channels, sizes, self.latents)
         self.likelihood = Likelihood(config.likelihood)
 
-    def encode(self, x: Tensor, present: Tensor | None = None) -> Normal:
-        """The posterior q(z|x) of images (B, C, *space): a Normal of shape (B, D), float32 also under autocast."""
-        mean, log_variance = self.encoder(x, present).chunk(2, dim=1)
-        return Normal(mean, (0.5 * log_variance.clamp(*LOG_VARIANCE_RANGE)).exp(), validate_args=False)
+    def encode(self, x: Tensor, present: Tensor | None = None, inputs: Tensor | None = None) -> Normal:
+        """The posterior q(z|x) of images (B, C, *space): a Normal of shape (B, D), float32 also under autocast.
+
+        `present` (B, C) and `inputs` (B, I) go in beside the last feature map, where the network was built to take them.
+        """
+        return diagonal_normal(self.encoder(x, present, inputs))
+
+    def features(self, x: Tensor, present: Tensor | None = None, inputs: Tensor | None = None) -> Tensor:
+        """The hidden units h that the latents are read from: (B, hidden)."""
+        return self.encoder.features(x, present, inputs)
+
+    def latent(self, hidden: Tensor) -> Normal:
+        """The posterior from the hidden units: (B, hidden) to a Normal of shape (B, D)."""
+        return diagonal_normal(self.encoder.read(hidden))
 
     def decode(self, z: Tensor) -> Tensor:
         """Parameters of p(x|z): (B, C, *space), float32; `likelihood.mean` makes them images."""
@@ -59,8 +70,14 @@ class VAE(nn.Module):
         return self.likelihood.mean(self.decode(z))
 
 
+def diagonal_normal(outputs: Tensor) -> Normal:
+    """Means and log-variances side by side (B, 2 D), as a Normal of shape (B, D)."""
+    mean, log_variance = outputs.chunk(2, dim=1)
+    return Normal(mean, (0.5 * log_variance.clamp(*LOG_VARIANCE_RANGE)).exp(), validate_args=False)
+
+
 class Encoder(nn.Module):
-    def __init__(self, config: NetworkConfig, channels: int, sizes: list[tuple[int, ...]], outputs: int, presence: bool):
+    def __init__(self, config: NetworkConfig, channels: int, sizes: list[tuple[int, ...]], outputs: int, presence: bool, inputs: int):
         super().__init__()
         widths = (channels, *config.widths)
         blocks = [block(config, len(sizes[0]), a, b) for a, b in pairwise(widths)]
@@ -68,18 +85,29 @@ class Encoder(nn.Module):
         self.mean = config.pooling == "mean"
         features = widths[-1] if self.mean else widths[-1] * math.prod(sizes[-1])
         self.presence = channels if presence else 0
-        self.hidden = nn.Sequential(nn.Linear(features + self.presence, config.hidden), nn.LeakyReLU(0.1), nn.Dropout(config.dropout))
+        self.inputs = inputs
+        units = features + self.presence + inputs
+        self.hidden = nn.Sequential(nn.Linear(units, config.hidden), nn.LeakyReLU(0.1), nn.Dropout(config.dropout))
         self.out = nn.Linear(config.hidden, outputs)
 
-    def forward(self, x: Tensor, present: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, present: Tensor | None, inputs: Tensor | None) -> Tensor:
+        return self.read(self.features(x, present, inputs))
+
+    def features(self, x: Tensor, present: Tensor | None, inputs: Tensor | None) -> Tensor:
         features = self.blocks(x)
         features = features.flatten(2).mean(dim=2) if self.mean else features.flatten(1)
         if self.presence:
             if present is None:
                 present = torch.ones(len(x), self.presence, device=x.device)
             features = torch.cat([features, present.to(features.dtype)], dim=1)
-        hidden = self.hidden(features)
-        with torch.autocast(x.device.type, enabled=False):  # latents in bf16 have steps of .016 near 2: pairs could not be told apart
+        if self.inputs:
+            if inputs is None:
+                inputs = torch.zeros(len(x), self.inputs, device=x.device)
+            features = torch.cat([features, inputs.to(features.dtype)], dim=1)
+        return self.hidden(features)
+
+    def read(self, hidden: Tensor) -> Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):  # latents in bf16 have steps of .016 near 2: pairs could not be told apart
             return self.out(hidden.float())
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from copdvae.objectives.base import Batch, Losses, MethodConfig, Objective, Pairs
+from copdvae.objectives.base import Batch, Losses, MethodConfig, Objective, Pairs, Stream
 from copdvae.objectives.beta_vae import BetaVAEConfig
 from copdvae.objectives.pairwise import PairwiseConfig
 from copdvae.objectives.supervised import SupervisedConfig
@@ -15,4 +15,4 @@ Method = Annotated[
     Field(discriminator="method"),
 ]
 
-__all__ = ["Batch", "Losses", "Method", "MethodConfig", "Objective", "Pairs"]
+__all__ = ["Batch", "Losses", "Method", "MethodConfig", "Objective", "Pairs", "Stream"]

@@ -19,6 +19,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from copdvae.networks import VAE
 from copdvae.objectives.base import Batch, Losses, MethodConfig, Objective, Pairs
 from copdvae.objectives.embedding import embed_pairs
 from copdvae.objectives.terms import gaussian_kl, pair_log_likelihood, pair_logit, reconstruction
@@ -27,6 +28,8 @@ from copdvae.supervision.pairs import PairTable
 
 class PairwiseConfig(MethodConfig):
     method: Literal["pairwise"] = "pairwise"
+    paper: ClassVar = "paper A, Eq. 2-7"
+    told: ClassVar = "similarities of a proportion of the pairs of training subjects"
     needs: ClassVar = "pair"
     selects_by: ClassVar = "pair_loss"
     readout: ClassVar = "u"
@@ -38,7 +41,7 @@ class PairwiseConfig(MethodConfig):
     warm_up: int = Field(default=400, ge=0)  # steps; 0: the paper's own start
     pull: float = Field(default=10.0, gt=0)  # strength of the warm-up, nats a unit of squared distance and pair
 
-    def build(self, latents: int, targets: int) -> "Pairwise":
+    def build(self, net: VAE, targets: int) -> "Pairwise":
         return Pairwise(self)
 
     def place(self, pairs: PairTable, subjects: int, u: int, seed: int) -> np.ndarray | None:

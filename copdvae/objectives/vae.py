@@ -5,16 +5,18 @@
 Losses are in nats per image (summed over voxels and latents, mean over B).
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
+from copdvae.networks import VAE
 from copdvae.objectives.base import Batch, Losses, MethodConfig, Objective
 from copdvae.objectives.terms import gaussian_kl, reconstruction
 
 
 class VAEConfig(MethodConfig):
     method: Literal["vae"] = "vae"
+    paper: ClassVar = "Kingma & Welling 2013, arXiv:1312.6114, Eq. 3"
 
-    def build(self, latents: int, targets: int) -> "PlainVAE":
+    def build(self, net: VAE, targets: int) -> "PlainVAE":
         return PlainVAE()
 
 

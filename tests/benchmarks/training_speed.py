@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 import copdvae
-from copdvae.batches import AugmentConfig, Batches, Prefetch
-from copdvae.dataset import InputConfig, Subjects
+from copdvae.batches import Batches, Prefetch
+from copdvae.dataset import AugmentConfig, InputConfig, Subjects
 from copdvae.loop import Every, train
 from copdvae.networks import VAE, NetworkConfig
 from copdvae.objectives.pairwise import PairwiseConfig
@@ -40,7 +40,8 @@ def made_up(size: int) -> tuple[Subjects, Batches]:
 
 def ours(batches: Batches, size: int, start: int) -> tuple[float, float]:
     """Seconds a step of the loop as it is used, and the share of them spent waiting for data."""
-    net, objective = VAE(NetworkConfig(), 2, (size,) * 3), PairwiseConfig().build(16, 4)
+    net = VAE(NetworkConfig(), 2, (size,) * 3)
+    objective = PairwiseConfig().build(net, 4)
     prefetched = Prefetch(lambda step: batches(start + step))
     began = time.perf_counter()
     times = train(
@@ -53,7 +54,8 @@ def ours(batches: Batches, size: int, start: int) -> tuple[float, float]:
 
 def bare(batches: Batches, size: int, start: int) -> float:
     """Seconds a step with the batches made beforehand, and nothing but forward, backward and step."""
-    net, objective = VAE(NetworkConfig(), 2, (size,) * 3), PairwiseConfig().build(16, 4)
+    net = VAE(NetworkConfig(), 2, (size,) * 3)
+    objective = PairwiseConfig().build(net, 4)
     ready = [batches(start + step) for step in range(STEPS)]
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     net.train()

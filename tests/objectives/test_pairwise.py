@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 import torch
-from tiny import NETWORK, made_batch, made_pair
+from tiny import NETWORK, made_batch, made_net, made_pair
 
 from copdvae.objectives.base import Batch, Pairs
 from copdvae.objectives.beta_vae import BetaVAEConfig
@@ -73,7 +73,7 @@ def test_the_loss_is_the_paper_s_sum_with_beta_on_u_alone(u, v):
 
 def test_alike_subjects_are_drawn_together_and_unlike_ones_apart():
     """One step down the pair term's own gradient, from two codes at the threshold."""
-    objective = PairwiseConfig().build(10, 4)
+    objective = PairwiseConfig().build(made_net(), 4)
     for y, sign in ((0.95, -1), (0.05, 1)):
         u = torch.tensor([[0.0], [2**0.5]], requires_grad=True)
         pairs = Pairs(torch.tensor([0]), torch.tensor([1]), torch.tensor([y]))
@@ -96,7 +96,7 @@ def test_binary_similarities_have_no_normalising_constant():
     batch = made_batch(PairwiseConfig())
     classes = Batch(batch.image, batch.lung, batch.present, Pairs(batch.pairs.first, batch.pairs.second, batch.pairs.similarity.round()))
     losses, _ = loss_of(PairwiseConfig(binary=True), classes)
-    objective = PairwiseConfig(binary=True).build(10, 4)
+    objective = PairwiseConfig(binary=True).build(made_net(), 4)
     net, _ = made_pair(PairwiseConfig())
     torch.manual_seed(5)
     a = objective.logit(net.encode(batch.image).rsample()[:, :1], classes.pairs)

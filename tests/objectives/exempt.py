@@ -1,0 +1,7 @@
+"""What some methods are exempt from, and why. Names of players and logs, by method."""
+
+# Loss parts that depend on the order of the batch by design (a permutation or a draw that belongs to a place, not to an image).
+UNORDERED: dict[str, set[str]] = {}
+
+# Methods that estimate a density from the batch, or average over it inside a norm: a batch with every image twice is another sample.
+COUNTS_BATCH: dict[str, str] = {}
