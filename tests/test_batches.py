@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -6,7 +7,8 @@ from hypothesis import strategies as st
 from tiny import STILL, made_subjects
 
 from copdvae.batches import Batches, Prefetch
-from copdvae.dataset import AugmentConfig, augmented, drop_channels
+from copdvae.dataset import AugmentConfig, Images, augmented, drop_channels
+from copdvae.supervision.groups import GroupsConfig, group_table
 from copdvae.supervision.pairs import label_pairs
 from copdvae.supervision.similarity import SimilarityConfig, fit_similarity
 
@@ -239,3 +241,61 @@ def test_the_order_of_training_batches_does_not_depend_on_the_batch_before():
     whole = [batches.places(step) for step in range(30)]
     for step in (29, 13, 5):
         np.testing.assert_array_equal(made_batches(count=21, size=4).places(step), whole[step])
+
+
+def further_batches(count=24, also=("second", "label", "group"), size=8) -> Batches:
+    """A batch of images, and beside it every kind of further batch."""
+    subjects, rows = made_subjects(count), np.arange(count)
+    numbers = np.column_stack([rows]).astype(float)
+    groups = group_table(pd.DataFrame({"gold": rows % 3}), GroupsConfig())
+    streams = {
+        stream: Batches(subjects, rows, size, 0, stream, STILL, None, numbers, groups if stream == "group" else None, stream=number)
+        for number, stream in enumerate(also, start=1)
+    }
+    return Batches(subjects, rows, size, 0, "image", STILL, None, numbers, also=streams)
+
+
+def test_further_batches_are_drawn_apart_and_are_functions_of_the_step_too():
+    one, other = further_batches(), further_batches()
+    expected = {step: one(step) for step in range(4)}
+    for step in (2, 0, 3):
+        same(other(step), expected[step])
+    assert set(expected[0].also) == {"second", "label", "group"}
+    drawn = [tuple(batch.label[:, 0].tolist()) for batch in (expected[0], *expected[0].also.values())]
+    assert len(set(drawn)) == 4
+
+
+def test_a_group_batch_says_whose_images_belong_together():
+    batch = further_batches()(1).also["group"]
+    assert batch.group.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    stages = batch.label[:, 0].numpy() % 3
+    np.testing.assert_array_equal(stages[::2], stages[1::2])
+    assert (batch.label[::2, 0] != batch.label[1::2, 0]).all()
+
+
+def test_whole_batches_carry_further_ones_and_none_where_a_part_is_missing():
+    parts = further_batches(20).whole(8)
+    assert [len(part.image) for part in parts] == [8, 8, 4]
+    assert all(set(part.also) == {"second", "label", "group"} for part in parts)
+    groups = further_batches(20).also["group"].whole(8)
+    assert sum(len(part.image) for part in groups) == 18  # 7, 7 and 6 of the three classes, in pairs
+    lacking = further_batches(20)
+    lacking.also["label"].rows = np.zeros(0, int)
+    assert lacking.whole(8) == []
+
+
+def test_moving_a_batch_moves_all_of_it():
+    batch = further_batches()(0)
+    moved = batch.to("meta")
+    assert moved.image.is_meta
+    assert moved.also["group"].group.is_meta
+    assert moved.also["label"].label.is_meta
+
+
+def test_pictures_come_as_numbers_from_0_to_1_and_are_not_changed():
+    images = Images(np.array(["a", "b"]), np.array([[[[0, 51], [255, 102]]]] * 2, np.uint8))
+    image, lung, present = images.take(np.array([1]), AugmentConfig(), np.random.default_rng(0))
+    np.testing.assert_allclose(image, [[[[0, 0.2], [1, 0.4]]]], rtol=1e-6)
+    assert image.dtype == np.float32
+    assert lung.all()
+    assert present.tolist() == [[1]]
