@@ -85,6 +85,44 @@ def test_each_loss_moves_its_own_player_and_no_other():
     torch.testing.assert_close(objective.critic.detach(), torch.full((3,), -1.5))  # at a rate of its own
 
 
+class Prepared(Objective):
+    """Before each step, a step of another player on the same weight, which the main loss then sees."""
+
+    def __init__(self, when=lambda step: True):
+        super().__init__()
+        self.seen, self.when = [], when
+
+    def players(self, net):
+        return {"model": [net.weight], "early": [net.weight]}
+
+    def adam(self):
+        return {"early": {"lr": 1.0}}
+
+    def before(self, net, batch, step):
+        return Losses({"early": net.weight.sum()}, {"early_weight": net.weight.mean()}) if self.when(step) else None
+
+    def forward(self, net, batch, step):
+        self.seen.append(float(net.weight.detach()[0, 0]))
+        return Losses({"model": -net.weight.sum()}, {})
+
+
+def test_a_pre_step_is_a_true_step_that_the_main_one_sees():
+    net, objective = line(), Prepared()
+    start, mean = float(net.weight.detach()[0, 0]), float(net.weight.detach().mean())
+    _, logged, _ = run(net, objective, steps=1)
+    assert objective.seen == [pytest.approx(start - 1)]
+    torch.testing.assert_close(net.weight.detach()[0, 0], torch.tensor(start - 1 + 0.01))
+    assert set(logged[0][1]) == {"loss", "early", "early_weight"}
+    assert logged[0][1]["early_weight"] == pytest.approx(mean)
+
+
+def test_a_step_without_its_pre_step_moves_the_model_alone():
+    net, objective = line(), Prepared(when=lambda step: step == 1)
+    start = float(net.weight.detach()[0, 0])
+    run(net, objective, steps=2)
+    assert objective.seen == [pytest.approx(start), pytest.approx(start + 0.01 - 1)]
+
+
 def test_what_competes_is_logged_as_gradient_norms_of_the_model():
     _, logged, _ = run(line(), Duel(), steps=1)
     assert logged[0][1]["grad_up"] == pytest.approx(2 * math.sqrt(3))
