@@ -22,7 +22,8 @@ from sklearn.preprocessing import StandardScaler
 
 from copdvae.config import Config
 from copdvae.metrics.bootstrap import mean_over_seeds, paired_difference, percentile_interval
-from copdvae.metrics.mig import cut_at_deciles, grouped_mig_interval, rank_latents
+from copdvae.metrics.grouped_mig import grouped_mig_interval
+from copdvae.metrics.information import cut_at_deciles, rank_latents
 from copdvae.metrics.neighbours import GOLD_SIX, GOLD_STAGES, kappa, knn_classification, knn_regression, mae, quadratic_kappa, r2
 from copdvae.train import GOLD_CLASSES
 
@@ -39,7 +40,7 @@ class EvaluateConfig(Config):
     neighbours: int = Field(default=5, ge=1)
     draws: int = Field(default=2000, ge=100)  # of the bootstrap
     seed: int = Field(default=0, ge=0)
-    bins: int = Field(default=20, ge=2)  # of mutual information, at most; see metrics/mig.py
+    bins: int = Field(default=20, ge=2)  # of mutual information, at most; see metrics/information.py
     part: str = "test"  # the subjects that scores are about
 
 

@@ -10,7 +10,7 @@ from matplotlib import colormaps
 from matplotlib.image import imsave
 from scipy.stats import spearmanr
 
-from copdvae.metrics.mig import cut_at_deciles, rank_latents
+from copdvae.metrics.information import cut_at_deciles, rank_latents
 from copdvae.report.files import Column, Frame, Run, Study
 from copdvae.report.panels import ACCENT, ALARM, INK, MUTED, Panels, markup
 from copdvae.report.tables import (

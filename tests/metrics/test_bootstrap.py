@@ -6,7 +6,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from copdvae.metrics.bootstrap import jackknife_interval, mean_over_seeds, paired_difference, percentile_interval, resamples
-from copdvae.metrics.mig import entropy
+from copdvae.metrics.information import entropy
 from copdvae.metrics.neighbours import kappa, mae, r2
 
 
