@@ -101,8 +101,9 @@ def validate(study: StudyFile, root: Root = None) -> None:
 @app.command()
 def ingest(study: StudyFile, root: Root = None, workers: Workers = 0) -> None:
     """Read every scan, find the lungs, measure densities and cut to the grid; split the subjects."""
-    from copdvae.run import load_tables, prepare
+    from copdvae.run import prepare
     from copdvae.study import load_study
+    from copdvae.tables import load_tables
 
     prepare(loaded := load_study(study, root), workers, lambda line: typer.echo(line, err=True))
     typer.echo(loaded.root / loaded.cache / "index.csv")
@@ -123,8 +124,9 @@ def train(study: StudyFile, root: Root = None, jobs: Jobs = 1, only: Annotated[s
 @app.command()
 def evaluate(study: StudyFile, root: Root = None) -> None:
     """Score every run of a study and the baselines, with intervals; print the table."""
-    from copdvae.run import evaluate, result_table
+    from copdvae.run import evaluate
     from copdvae.study import load_study
+    from copdvae.tables import result_table
 
     typer.echo(result_table(evaluate(load_study(study, root))))
 
@@ -178,7 +180,7 @@ def finish(tables, study) -> None:
     """The result table, the page's place, and the exit code."""
     import pandas as pd
 
-    from copdvae.run import result_table
+    from copdvae.tables import result_table
 
     out = study.root / study.out
     expected = (tables.rejected["expected"] == "yes").sum()

@@ -16,20 +16,18 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from copdvae import __version__, processes
+from copdvae import processes
 from copdvae.dataset import load_subjects
 from copdvae.encode import encode
-from copdvae.errors import ConfigError, Problem
+from copdvae.errors import ConfigError
 from copdvae.evaluate import (
     TARGETS,
     Predictions,
-    Truth,
     baselines,
     difference_rows,
     mig_rows,
@@ -39,32 +37,16 @@ from copdvae.evaluate import (
     score_rows,
 )  # fmt: skip
 from copdvae.files import digest_of, write_csv, write_json
-from copdvae.metrics.ceilings import ceilings
 from copdvae.phantom import phantom
 from copdvae.pictures import draw_run
 from copdvae.prepare.ingest import ingest
 from copdvae.prepare.split import write_split
-from copdvae.read.phenotypes import Phenotypes, read_phenotypes
 from copdvae.report import report
-from copdvae.study import MethodRun, Study, one_visit
+from copdvae.study import MethodRun, Study
+from copdvae.tables import Tables, ceilings_of, cohort_labels, cohort_table, facts_of, load_tables, phenotypes_of, truth_of, usable
 from copdvae.train import Cohort, RunConfig, train_run
 
 Show = Callable[[str], None]
-DENSITIES = ("laa950_pct", "laa910_pct", "laa856_pct", "perc15_hu", "mean_lung_hu", "lung_volume_l")
-PEOPLE = ("age", "sex", "height_cm", "weight_kg", "race", "pack_years", "fev1_l", "fvc_l", "fev1_fvc")
-
-
-@dataclass(frozen=True)
-class Tables:
-    """A study's subjects as tables, indexed by subject_id: what was ingested, who they are, and which part each belongs to."""
-
-    index: pd.DataFrame  # one visit a subject, and only subjects with a phenotype row
-    phenotypes: pd.DataFrame
-    targets: pd.DataFrame  # TARGETS; gold is missing for never-smokers, who are not on its scale
-    split: pd.Series
-    rejected: pd.DataFrame  # subject_id, reason, detail, expected ("yes" or "no")
-    problems: list[Problem]
-    notes: list[str]
 
 
 def to_stderr(line: str) -> None:
@@ -97,59 +79,12 @@ def prepare(study: Study, workers: int, show: Show) -> None:
     assign(study)
 
 
-def phenotypes_of(study: Study) -> Phenotypes:
-    return read_phenotypes(study.root / study.data.phenotypes, study.phenotypes)
-
-
 def assign(study: Study) -> pd.DataFrame:
     """Write `split.csv` for the subjects that have both a scan and a phenotype row."""
     found = phenotypes_of(study)
     index = usable(study, found)
     people = index[["subject_id", "site"]].assign(gold=found.table["gold"].reindex(index["subject_id"]).to_numpy())
     return write_split(people, study.split, study.root / study.out / "split.csv")
-
-
-def usable(study: Study, found: Phenotypes) -> pd.DataFrame:
-    """Rows of index.csv, one visit a subject, whose subject has a sound phenotype row."""
-    path = study.root / study.cache / "index.csv"
-    if not path.is_file():
-        raise ConfigError(f"{study.name}: nothing is ingested yet ({study.cache}/index.csv is missing); run `copdvae ingest` first")
-    index = one_visit(pd.read_csv(path, dtype={"subject_id": str, "visit": str}), study.data.visit)
-    return index.loc[index["subject_id"].isin(list(found.table.index))].reset_index(drop=True)
-
-
-def load_tables(study: Study) -> Tables:
-    """Everything about the study's subjects that is known after `prepare`."""
-    found = phenotypes_of(study)
-    index = usable(study, found).set_index("subject_id")
-    assigned = pd.read_csv(study.root / study.out / "split.csv", dtype={"subject_id": str}).set_index("subject_id").loc[:, "split"]
-    people = found.table.reindex(index.index)
-    sources = {"emphysema_pct": study.data.emphysema_from, "gas_trapping_pct": study.data.gas_trapping_from}
-    targets = pd.DataFrame(index=index.index)
-    targets["fev1_pp"] = people["fev1_pp"]
-    for target, source in sources.items():
-        targets[target] = index[target] if source == "ct" else people[target]
-    targets["gold"] = people["gold"].astype(float).where(lambda stage: stage >= -1)
-    rejected = left_out(study, found)
-    return Tables(index, people, targets.astype(float), assigned, rejected, found.problems, found.notes)
-
-
-def left_out(study: Study, found: Phenotypes) -> pd.DataFrame:
-    """Everyone who takes no part, with the reason; `expected` where the study says so itself (a phantom's planted faults)."""
-    columns = ["subject_id", "stage", "reason", "detail"]
-    scans = pd.read_csv(study.root / study.cache / "rejected.csv", dtype=str).fillna("")
-    rows = scans.assign(stage="ingest").loc[:, columns].to_dict("records")
-    for problem in found.problems:
-        if problem.fatal:
-            detail = {"stage": "phenotypes", "reason": problem.reason, "detail": f"{problem.where}: {problem.detail}"}
-            rows.append({"subject_id": problem.subject_id, **detail})
-    table = pd.DataFrame(rows, columns=columns)
-    expected: set[tuple[str, str]] = set()
-    if study.data.planted is not None:
-        planted = pd.read_csv(study.root / study.data.planted, dtype=str).fillna("")
-        expected = set(zip(planted["subject_id"], planted["reason"], strict=True))
-    known = [pair in expected for pair in zip(table["subject_id"], table["reason"], strict=True)]
-    return table.assign(expected=["yes" if k else "no" for k in known]).sort_values(["subject_id", "stage"], ignore_index=True)
 
 
 def run_config(study: Study, chosen: MethodRun, seed: int, tables: Tables) -> RunConfig:
@@ -161,12 +96,6 @@ def run_config(study: Study, chosen: MethodRun, seed: int, tables: Tables) -> Ru
     return RunConfig.parse(
         {"study": study.name, "data": data, "seed": seed, "grid": study.ingest.grid, "targets": TARGETS, **common}, study.name
     )
-
-
-def cohort_labels(tables: Tables) -> pd.DataFrame:
-    """Spirometry and targets of training and validation subjects: all that training may know. Test subjects have no row."""
-    seen = tables.split.index[tables.split.isin(["train", "validation"]).to_numpy()].intersection(tables.index.index)
-    return tables.phenotypes.loc[seen].drop(columns=list(TARGETS), errors="ignore").join(tables.targets.loc[seen])
 
 
 def plan(study: Study, tables: Tables) -> list[RunConfig]:
@@ -277,80 +206,3 @@ def evaluate(study: Study) -> pd.DataFrame:
     write_csv(out / "cohort.csv", cohort_table(tables))
     write_json(out / "evaluation.json", facts_of(study, tables, truth, tops, collapsed))
     return scores
-
-
-def truth_of(study: Study, tables: Tables) -> Truth:
-    densities = [f"{scan}_{key}" for scan in ("insp", "exp") for key in DENSITIES if f"{scan}_{key}" in tables.index]
-    itself = {"emphysema_pct": "insp_laa950_pct", "gas_trapping_pct": "exp_laa856_pct"}
-    sources = {"emphysema_pct": study.data.emphysema_from, "gas_trapping_pct": study.data.gas_trapping_from}
-    identity = {target: column for target, column in itself.items() if sources[target] == "ct"}
-    people = tables.phenotypes.loc[:, ["age", "sex", "height_cm"]]
-    return Truth(tables.targets, tables.split, people, tables.index.loc[:, densities].astype(float), identity)
-
-
-def ceilings_of(study: Study, tables: Tables) -> dict[str, float]:
-    """What the known truth of a synthetic study allows; empty for a real one."""
-    if study.data.truth is None:
-        return {}
-    factors = pd.read_csv(study.root / study.data.truth, dtype={"subject_id": str}).set_index("subject_id")
-    part = tables.split.reindex(tables.targets.index)
-    chosen = {name: part.index[(part == name).to_numpy()] for name in ("train", study.evaluate.part)}
-    return ceilings(factors, tables.targets, list(chosen["train"]), list(chosen[study.evaluate.part]))
-
-
-def cohort_table(tables: Tables) -> pd.DataFrame:
-    people = tables.phenotypes.reindex(columns=[*PEOPLE, "gold", "smoking_status"])
-    scans = tables.index[["channels", "site", "scanner", "kernel", "exp_over_insp_volume", "warnings"]]
-    densities = tables.index[[column for column in tables.index if column.endswith(("_lung_volume_l", "_mean_lung_hu", "_perc15_hu"))]]
-    from_table = tables.phenotypes.reindex(columns=["emphysema_pct", "gas_trapping_pct"]).add_suffix("_table")
-    joined = people.join(tables.targets.drop(columns="gold")).join(from_table).join(scans).join(densities)
-    joined.insert(0, "split", tables.split.reindex(joined.index).fillna(""))
-    return joined.reset_index()
-
-
-def facts_of(study: Study, tables: Tables, truth: Truth, tops: dict[str, float], warnings: list[str]) -> dict[str, Any]:
-    """What the report says about the evaluation beside its tables."""
-    counts = {part: {target: len(truth.known(target, part)) for target in TARGETS} for part in ("train", "validation", "test")}
-    from_table = tables.phenotypes.reindex(columns=["emphysema_pct", "gas_trapping_pct"]).astype(float)
-    apart = (tables.index[["emphysema_pct", "gas_trapping_pct"]].astype(float) - from_table).dropna()
-    expected = list(tables.rejected["expected"])
-    return {
-        "study": study.name,
-        "version": __version__,
-        "config": study.digest(),
-        "settings": study.model_copy(update={"root": Path()}).plain(),
-        "n": counts,
-        "ceilings": tops,
-        "warnings": warnings,
-        "rejected": {"expected": expected.count("yes"), "unexpected": expected.count("no")},
-        "sources": {"emphysema_pct": study.data.emphysema_from, "gas_trapping_pct": study.data.gas_trapping_from},
-        "ct_minus_table": {
-            name: {"n": len(apart), "mean": float(column.mean()), "largest": float(column.abs().max())}
-            for name, column in apart.items()
-            if len(apart)
-        },
-        "notes": tables.notes,
-        "phenotype_warnings": [f"{problem.where}: {problem.detail}" for problem in tables.problems if not problem.fatal],
-        "reference": study.phenotypes.reference,
-    }
-
-
-def result_table(scores: pd.DataFrame) -> str:
-    """The first metric of each target by method, mean over seeds, as text: what `run` and `demo` end with."""
-    first = {"fev1_pp": "r2", "emphysema_pct": "r2", "gas_trapping_pct": "r2", "gold": "kappa"}
-    lines = [f"{'method':<18}" + "".join(f"{target + ' ' + metric:>30}" for target, metric in first.items())]
-    for method in dict.fromkeys(scores["method"]):
-        cells = []
-        for target, metric in first.items():
-            found = scores.loc[(scores["method"] == method) & (scores["target"] == target) & (scores["metric"] == metric)]
-            means = found.loc[found["seed"].astype(str) == "mean"]
-            text = "-"
-            if len(found):
-                one = (means if len(means) else found).iloc[0]
-                text = "identity" if one["note"] == "identity" else f"{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
-            cells.append(f"{text:>30}")
-        lines.append(f"{method:<18}" + "".join(cells))
-    tops = scores.dropna(subset=["ceiling"]).drop_duplicates("target").set_index("target")["ceiling"]
-    if len(tops):
-        lines.append(f"{'ceiling':<18}" + "".join(f"{tops[t]:>30.3f}" if t in tops else f"{'-':>30}" for t in first))
-    return "\n".join(lines)

@@ -11,7 +11,8 @@ import copdvae
 
 ORDER = (
     "errors", "config", "files", "spirometry", "read", "prepare", "phantom", "dataset", "supervision", "networks", "objectives", "batches",
-    "checkpoint", "processes", "loop", "train", "encode", "pictures", "metrics", "evaluate", "predict", "report", "study", "run", "cli",
+    "checkpoint", "processes", "loop", "train", "encode", "pictures", "metrics", "evaluate", "predict", "report", "study",
+    "tables", "run", "cli",
 )  # fmt: skip
 ROOT = Path(copdvae.__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py" and "configs" not in path.parts)

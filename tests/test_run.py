@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from copdvae.run import load_tables, run
+from copdvae.run import run
 from copdvae.study import load_study
+from copdvae.tables import load_tables
 
 TINY = {
     "name": "tiny",
@@ -71,7 +72,7 @@ def test_planted_faults_are_rejected_and_expected_and_nothing_else_is(finished):
 
 @pytest.mark.slow
 def test_no_subject_is_on_two_sides_and_training_knows_no_label_of_a_test_subject(finished):
-    from copdvae.run import cohort_labels
+    from copdvae.tables import cohort_labels
 
     tables = load_tables(load_study(finished))
     told = cohort_labels(tables)
