@@ -1,12 +1,13 @@
 """3D cars (Reed, Zhang, Zhang & Lee 2015, from CAD models of Fidler, Dickinson & Urtasun 2012): 183 models, 24 azimuths, 4 elevations.
 
 `data/cars` of nips2015-analogy-data.tar.gz: one `car_001_mesh.mat` (MATLAB 5) a model with `im` uint8 (128, 128, 3, 24, 4), and
-`list.txt` with the models' order. 17,568 images; published factors (disentanglement_lib's Cars3D): elevation (4), azimuth (24), object (183).
-Elevation is a number from 0 to 3, as its degrees are not published; azimuth is in degrees, steps of 15 (that they are equal and go all the
-way round is from memory).
+`list.txt` with the models' order. 17,568 images. Published factors (disentanglement_lib's Cars3D): elevation (4), azimuth (24), object
+(183). Elevation is a number from 0 to 3, as its degrees are not published; azimuth is in degrees, 15 apart (equal steps all the way round:
+from memory).
 Paper A (which cites Krause et al. 2013 for it): 64 x 64 x 3, 146 models and 37 held out; here: the last 37 in the order of list.txt.
 """
 
+import struct
 import zlib
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def read_model(path: Path) -> np.ndarray:
     from scipy.io import loadmat, whosmat
     from scipy.io.matlab import MatReadError
 
+    check_whole(path)
     try:
         arrays = {name: (shape, kind) for name, shape, kind in whosmat(str(path))}
         if arrays.get("im") != (SHAPE, "uint8"):
@@ -64,3 +66,17 @@ def read_model(path: Path) -> np.ndarray:
         return loadmat(str(path), variable_names=["im"])["im"]
     except (OSError, ValueError, TypeError, KeyError, NotImplementedError, zlib.error, MatReadError) as error:
         raise ReadError(f"{path}: not a whole MATLAB 5 file ({error}); fetch it again", "truncated") from None
+
+
+def check_whole(path: Path) -> None:
+    """MATLAB 5: a header of 128 bytes that ends in the byte order, then elements with a type and their bytes, which must fill the file."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        order = {b"IM": "<I", b"MI": ">I"}.get(stream.read(128)[126:])
+        place = 128
+        while order and place < size:
+            stream.seek(place + 4)
+            length = stream.read(4)
+            place = place + 8 + struct.unpack(order, length)[0] if len(length) == 4 else size + 1
+    if not order or place != size:
+        raise ReadError(f"{path}: {size:,} bytes that are not a whole MATLAB 5 file; fetch it again", "truncated")
