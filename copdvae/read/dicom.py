@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from copdvae.errors import ReadError
-from copdvae.read.dicom_files import Slice, read_pixels, read_slice
+from copdvae.read.dicom_files import Slice, read_pixels, read_scanner, read_slice
 from copdvae.read.files import regular_files
 from copdvae.read.geometry import Placement, place, summary
 from copdvae.read.volume import Volume
@@ -243,15 +243,16 @@ def check_sizes(slices: list[Slice]) -> None:
 
 def scanner(slices: list[Slice]) -> dict[str, str | float]:
     """Scanner and protocol, from the middle slice."""
-    return dict(slices[len(slices) // 2].scanner)
+    return read_scanner(slices[len(slices) // 2].path)
 
 
 def _candidates(groups: dict[str, list[Slice]]) -> str:
-    return "; ".join(
-        f"{name} ({len(group)} slices {group[0].rows}x{group[0].columns}, {group[0].scanner.get('slice_thickness_mm', '?')} mm, "
-        f"kernel {group[0].scanner.get('kernel', '?')})"
-        for name, group in sorted(groups.items())
-    )
+    found = []
+    for name, group in sorted(groups.items()):
+        first, protocol = group[0], read_scanner(group[0].path)
+        thickness, kernel = protocol.get("slice_thickness_mm", "?"), protocol.get("kernel", "?")
+        found.append(f"{name} ({len(group)} slices {first.rows}x{first.columns}, {thickness} mm, kernel {kernel})")
+    return "; ".join(found)
 
 
 def _same(a: np.ndarray | None, b: np.ndarray | None) -> bool:

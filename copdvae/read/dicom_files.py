@@ -10,6 +10,7 @@ import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pydicom
@@ -17,6 +18,7 @@ import SimpleITK as sitk
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from copdvae.errors import ReadError
@@ -27,18 +29,21 @@ NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 SCOUTS = ("LOCALIZER", "SCOUT", "SURVIEW", "TOPOGRAM")
 NO_CONTRAST = ("", "NO", "NONE", "N", "WITHOUT", "NATIVE", "0")
 PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")  # (7FE0,0010), little and big endian
+PIXEL_TYPES, NO_LENGTH = (b"OW", b"OB", b"UN"), 0xFFFFFFFF
 DATASET_STARTS = (b"\x02\x00", b"\x08\x00")  # the first group of a file without the 128 byte preamble
 PARSE_ERRORS = (
     InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
     OverflowError, NotImplementedError, RecursionError, struct.error,
 )  # fmt: skip
-KEYWORDS = [
+SLICE_TAGS = [Tag(keyword) for keyword in (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "PatientID", "Modality", "ImageType", "ImagePositionPatient",
     "ImageOrientationPatient", "Rows", "Columns", "PixelSpacing", "SamplesPerPixel", "NumberOfFrames", "BitsAllocated",
     "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope",
-    "RescaleIntercept", "RescaleType", "LossyImageCompression", "AcquisitionNumber", "Manufacturer",
-    "ManufacturerModelName", "ConvolutionKernel", "KVP", "SliceThickness", "Exposure", "ContrastBolusAgent",
-]  # fmt: skip
+    "RescaleIntercept", "RescaleType", "LossyImageCompression", "AcquisitionNumber",
+)]  # fmt: skip
+SCANNER_TAGS = [Tag(keyword) for keyword in (
+    "Manufacturer", "ManufacturerModelName", "ConvolutionKernel", "KVP", "SliceThickness", "Exposure", "ContrastBolusAgent",
+)]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,15 @@ class Bits:
     def value(self, words: np.ndarray) -> np.ndarray:
         """The stored bits of 16-bit words, with their sign; what lies outside them (an overlay) is dropped."""
         return words if self.stored == 16 else (words << (15 - self.high)) >> (16 - self.stored)
+
+
+@dataclass(frozen=True)
+class PixelPlace:
+    """Where a file has its pixels: `length` bytes from `start`, `NO_LENGTH` where the header says none, as of compressed pixels."""
+
+    start: int
+    length: int
+    little_endian: bool
 
 
 @dataclass(frozen=True)
@@ -78,7 +92,7 @@ class Slice:
     lossy: bool
     acquisition: str
     native: bool  # uncompressed
-    scanner: dict[str, str | float]
+    pixels: PixelPlace
 
     def padding_hu(self) -> tuple[float, float]:
         """HU that padding would have, from and to; NaN where there is none."""
@@ -104,14 +118,15 @@ def read_slice(path: Path) -> Slice | None:
                     f"{path}: deflated DICOM, which can unpack to any size; convert it first, e.g. with dcmconv +te", "deflated"
                 )
             with path.open("rb") as stream:
-                dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=KEYWORDS, force=not part10)
+                dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=SLICE_TAGS, force=not part10)
                 if part10 and not _kind(dataset):
                     raise EOFError
                 if not _is_ct(dataset):
                     return None
                 if stream.read(4) not in PIXEL_TAGS:
                     raise ReadError(f"{path}: ends before its pixels; copy it again or take it out", "truncated")
-            return _slice(path, dataset, part10)
+                pixels = _pixel_place(stream, *dataset.original_encoding)
+            return _slice(path, dataset, part10, pixels)
     except PARSE_ERRORS:
         if not part10:
             return None
@@ -134,7 +149,15 @@ def _kind(dataset: pydicom.Dataset) -> str:
     return str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID", ""))
 
 
-def _slice(path: Path, dataset: pydicom.Dataset, part10: bool) -> Slice:
+def _pixel_place(stream: BinaryIO, implicit: bool, little_endian: bool) -> PixelPlace:
+    """Read what lies between the tag of PixelData and its value: in explicit files its type, too."""
+    if not implicit and stream.read(4)[:2] not in PIXEL_TYPES:
+        raise ValueError("pixels of a type that pixels cannot have")
+    (length,) = struct.unpack("<L" if little_endian else ">L", stream.read(4))
+    return PixelPlace(stream.tell(), length, little_endian)
+
+
+def _slice(path: Path, dataset: pydicom.Dataset, part10: bool, pixels: PixelPlace) -> Slice:
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if part10 and (syntax is None or not syntax.is_transfer_syntax):  # private ones count as none
         raise ReadError(
@@ -164,12 +187,20 @@ def _slice(path: Path, dataset: pydicom.Dataset, part10: bool) -> Slice:
         lossy=str(dataset.get("LossyImageCompression") or "") == "01",
         acquisition=str(dataset.get("AcquisitionNumber") or ""),
         native=syntax is None or syntax in NATIVE,
-        scanner=_scanner(dataset),
+        pixels=pixels,
     )
 
 
+def read_scanner(path: Path) -> dict[str, str | float]:
+    """Scanner and protocol as far as the header of `path` knows them; of the contrast agent only whether there was one."""
+    try:
+        with quiet():
+            return _scanner(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=SCANNER_TAGS, force=True))
+    except PARSE_ERRORS:
+        raise ReadError(f"{path}: begins as DICOM and is damaged or breaks off; copy it again or take it out", "damaged_file") from None
+
+
 def _scanner(dataset: pydicom.Dataset) -> dict[str, str | float]:
-    """Scanner and protocol as far as the header knows them; of the contrast agent only whether there was one."""
     contrast = plain(dataset.get("ContrastBolusAgent")).upper()
     words = {"manufacturer": "Manufacturer", "model": "ManufacturerModelName", "kernel": "ConvolutionKernel"}
     numbers = {"kvp": "KVP", "slice_thickness_mm": "SliceThickness", "exposure_mas": "Exposure"}
@@ -185,9 +216,9 @@ def read_pixels(slice_: Slice, out: np.ndarray) -> None:
     if slice_.native:
         words = _words(slice_)
         out[...] = slice_.bits.value(words)
-        if (slope, intercept) != (1.0, 0.0):
+        if slope != 1:
             out *= slope
-            out += intercept
+        out += intercept
         if slice_.padding is not None and slice_.bits.stored < 16:  # a padding value may need more bits than are stored
             out[(words >= slice_.padding[0]) & (words <= slice_.padding[1])] = AIR_HU
     else:
@@ -199,19 +230,15 @@ def read_pixels(slice_: Slice, out: np.ndarray) -> None:
 
 def _words(slice_: Slice) -> np.ndarray:
     """The 16-bit words of uncompressed pixels, (rows, columns), signed as the header says."""
-    try:
-        with quiet():
-            dataset = pydicom.dcmread(slice_.path, specific_tags=["PixelData"], force=True)
-            data, little = dataset.get("PixelData") or b"", dataset.original_encoding[1] is not False
-    except PARSE_ERRORS:
-        data, little = b"", True
-    count = slice_.rows * slice_.columns
-    if len(data) < 2 * count:
+    count, place = slice_.rows * slice_.columns, slice_.pixels
+    there = 0 if place.length == NO_LENGTH else place.length // 2
+    kind = ("<" if place.little_endian else ">") + ("i2" if slice_.bits.signed else "u2")
+    words = np.fromfile(slice_.path, kind, count=min(count, there), offset=place.start)
+    if len(words) < count:
         raise ReadError(
-            f"{slice_.path}: {len(data)} bytes of pixels, expected {2 * count}; the file is cut short, copy it again", "truncated"
+            f"{slice_.path}: {2 * len(words)} bytes of pixels, expected {2 * count}; the file is cut short, copy it again", "truncated"
         )
-    kind = ("<" if little else ">") + ("i2" if slice_.bits.signed else "u2")
-    return np.frombuffer(data, kind, count).reshape(slice_.rows, slice_.columns)
+    return words.reshape(slice_.rows, slice_.columns)
 
 
 def _decompressed(slice_: Slice) -> np.ndarray:

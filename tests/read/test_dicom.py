@@ -237,6 +237,11 @@ def test_scanner_and_protocol_are_kept_and_no_agent_or_name(tmp_path):
     }
 
 
+def test_the_scanner_is_the_one_of_the_middle_slice(tmp_path):
+    folder = write_series(tmp_path, change=lambda dataset, number: setattr(dataset, "KVP", 100 + number))
+    assert read_ct(folder).header["kvp"] == check_ct(folder)["header"]["kvp"] == 103
+
+
 def test_lossy_compression_is_noted(tmp_path):
     assert any("lossy" in warning for warning in read_ct(write_series(tmp_path, change=setting(LossyImageCompression="01"))).warnings)
 
@@ -348,6 +353,25 @@ def test_a_file_cut_short_is_refused(tmp_path, keep, reason):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ReadError, match=path.name) as caught:
         read_ct(folder)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "reason"),
+    [
+        (b"OW\x00\x00\x28\x00\x00\x00", b"OW\x00\x00\x26\x00\x00\x00", "truncated"),
+        (b"OW\x00\x00\x28\x00\x00\x00", b"OW\x00\x00\xff\xff\xff\xff", "truncated"),
+        (b"OW\x00\x00\x28\x00\x00\x00", b"US\x28\x00\x28\x00\x00\x00", "damaged_file"),
+    ],
+    ids=["too few", "no length", "a type for numbers in the header"],
+)
+def test_uncompressed_pixels_are_as_many_as_the_header_says(tmp_path, written, instead, reason):
+    path = sorted(write_series(tmp_path).iterdir())[2]
+    data = path.read_bytes()
+    assert data.count(written) == 1
+    path.write_bytes(data.replace(written, instead))
+    with pytest.raises(ReadError, match=path.name) as caught:
+        read_ct(tmp_path)
     assert caught.value.reason == reason
 
 
