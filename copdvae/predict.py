@@ -6,7 +6,6 @@ is the mean distance in u to the five neighbours, over the median such distance 
 """
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from copdvae.evaluate import TARGETS, Truth, read_latents, u_columns
 from copdvae.files import write_csv
 from copdvae.metrics.neighbours import GOLD_SIX, knn_classification, knn_regression
 from copdvae.prepare.ingest import IngestConfig, ingest
+from copdvae.processes import cores
 from copdvae.train import load_run
 
 NEIGHBOURS = 5
@@ -37,7 +37,7 @@ def predict(run: Path, manifest: Path, out: Path, cache: Path, workers: int = 0)
     facts = json.loads((run / "run.json").read_text())
     if facts["readout"] == "direct":
         raise ConfigError(f"{run.name}: a yardstick, not a method: choose a run with a latent space")
-    prepared = ingest(manifest, cache, IngestConfig(grid=facts["grid"]), workers or os.cpu_count() or 1)
+    prepared = ingest(manifest, cache, IngestConfig(grid=facts["grid"]), workers or cores())
     if not len(prepared.index):
         raise ConfigError(f"{manifest}: none of its scans could be prepared; see {cache.name}/rejected.csv for the reasons")
     twice = prepared.index["subject_id"].astype(str).duplicated()

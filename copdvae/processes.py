@@ -26,13 +26,18 @@ def together() -> Iterator[None]:
     if not started_together():
         yield
         return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    if (own := int(os.environ["LOCAL_RANK"])) < torch.cuda.device_count():  # a run on the CPU may have more processes than GPUs
+        torch.cuda.set_device(own)
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def cores() -> int:
+    """The cores that this process may use, which on a shared machine can be fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def rank() -> int:

@@ -10,7 +10,6 @@ out/report.html                       report
 
 import json
 import multiprocessing
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -69,7 +68,7 @@ def run(study: Study, workers: int = 0, jobs: int = 1, show: Show = to_stderr) -
 
 def prepare(study: Study, workers: int, show: Show) -> None:
     """Phantom (where the study is a synthetic one and not there yet), ingest, split."""
-    manifest, workers = study.root / study.data.manifest, workers or os.cpu_count() or 1
+    manifest, workers = study.root / study.data.manifest, workers or processes.cores()
     if study.phantom is not None and not manifest.is_file():
         settings = study.phantom
         show(f"phantom: {settings.subjects} subjects at {settings.size}^3, seed {settings.seed}")
@@ -117,7 +116,7 @@ def train(study: Study, jobs: int, show: Show, stop: Callable[[], bool] = lambda
                 return []
         return [runs / config.id for config in plan(study, tables)]
 
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, processes.cores() // jobs)
     todo = [config.model_copy(update={"train": config.train.model_copy(update={"threads": threads})}) for config in todo]
     context = multiprocessing.get_context("spawn")
     asked = context.Event()

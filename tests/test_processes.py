@@ -1,6 +1,7 @@
 """Two processes on one machine, as torchrun starts them."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -97,3 +98,14 @@ def test_alone_nothing_is_shared():
         assert processes.anywhere(True)
         assert not processes.anywhere(False)
     assert torch.equal(weight.grad, torch.full((3,), 2.0))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not pin processes to cores")
+def test_only_the_cores_that_a_process_may_use_count():
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert processes.cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert processes.cores() == len(allowed)
