@@ -10,7 +10,7 @@ import pytest
 import copdvae
 
 ORDER = (
-    "errors", "config", "files", "spirometry", "read", "prepare", "phantom", "dataset", "supervision", "networks", "objectives", "batches",
+    "errors", "config", "files", "spirometry", "read", "prepare", "phantom", "generated", "dataset", "supervision", "networks", "objectives", "batches",
     "checkpoint", "processes", "loop", "train", "encode", "pictures", "metrics", "evaluate", "predict", "report", "study",
     "tables", "run", "cli",
 )  # fmt: skip

@@ -60,7 +60,7 @@ def last_objects(group: np.ndarray, count: int, objects: int) -> np.ndarray | No
     return np.isin(group, found[-count:]) if len(found) == objects else None
 
 
-def empty_images(path: Path, count: int, channels: int, height: int, width: int) -> np.ndarray:
+def empty_images(path: Path | str, count: int, channels: int, height: int, width: int) -> np.ndarray:
     """Room for the images, (N, C, H, W) uint8; refused where the machine has not that much memory at all."""
     needed = count * channels * height * width
     if hasattr(os, "sysconf") and needed > (memory := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
