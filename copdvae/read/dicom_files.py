@@ -125,7 +125,8 @@ def read_slice(path: Path) -> Slice | None:
                     return None
                 if stream.read(4) not in PIXEL_TAGS:
                     raise ReadError(f"{path}: ends before its pixels; copy it again or take it out", "truncated")
-                pixels = _pixel_place(stream, *dataset.original_encoding)
+                implicit, little_endian = dataset.original_encoding
+                pixels = _pixel_place(stream, implicit is True, little_endian is not False)
             return _slice(path, dataset, part10, pixels)
     except PARSE_ERRORS:
         if not part10:
