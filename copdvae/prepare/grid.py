@@ -11,10 +11,10 @@ With w much larger than the spacing h this is the mean of all voxels inside (not
 mean); with w smaller it is linear interpolation. Half a voxel beyond the outermost centres the CT goes on unchanged, then it ends.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from copdvae.errors import CopdvaeError
 from copdvae.read.volume import AIR_HU
@@ -36,7 +36,7 @@ class GridScan:
 def to_grid(hu: np.ndarray, labels: np.ndarray, spacing: tuple[float, float, float], size: int) -> GridScan:
     """Cut the cube around the lungs (labels 1 and 2) and resample both arrays to `size` voxels a side.
 
-    A voxel of `lung` has the label that fills most of it. Beside the result this needs memory for a few slices only.
+    A voxel of `lung` has the label that fills most of it. Beside the result this needs memory for the CT's slices cut down to `size` x `size`.
     """
     box = cube_around(labels, spacing, size)
     return GridScan(average_hu(hu, spacing, box, size), most_frequent(labels, spacing, box, size), box)
@@ -44,11 +44,10 @@ def to_grid(hu: np.ndarray, labels: np.ndarray, spacing: tuple[float, float, flo
 
 def average_hu(hu: np.ndarray, spacing: tuple[float, float, float], box: dict, size: int) -> np.ndarray:
     axes = [axis_weights(n, gap, start, box["side_mm"], size) for n, gap, start in zip(hu.shape, spacing, box["origin_mm"], strict=True)]
-    z, y, x = (weights for _, weights in axes)
-    image = np.full((size, size, size), LOWEST_HU, np.int16)
-    inside = y.sum(axis=1)[:, None] * x.sum(axis=1)  # share of each voxel that lies inside the CT; the rest is air
-    for i, weights, slab in slabs(hu, axes):
-        mean = y @ np.einsum("z,zyx->yx", weights, slab) @ x.T + AIR_HU * (1 - z[i].sum() * inside)
+    z, y, x = (weights.sum(axis=1) for _, weights in axes)  # share of each output voxel that lies inside the CT; the rest is air
+    image = np.empty((size, size, size), np.int16)
+    for i, mean in enumerate(average(cut(hu, axes), axes)):
+        mean += AIR_HU * (1 - z[i] * y[:, None] * x)
         image[i] = np.rint(mean).clip(LOWEST_HU, HIGHEST_HU)
     return image
 
@@ -61,28 +60,34 @@ def most_frequent(labels: np.ndarray, spacing: tuple[float, float, float], box: 
         axis_weights(n, step * gap, start + (step - 1) / 2 * gap, box["side_mm"], size)
         for n, step, gap, start in zip(samples.shape, steps, spacing, box["origin_mm"], strict=True)
     ]
-    y, x = axes[1][1], axes[2][1]
+    samples = np.ascontiguousarray(cut(samples, axes))
     lung = np.zeros((size, size, size), np.uint8)
-    for i, weights, slab in slabs(samples, axes):
-        shares = {0: np.ones((size, size), np.float32)}
-        for label in (*LUNG_LABELS, AIRWAY_LABEL):
-            here = slab == label
-            if here.any():
-                shares[label] = y @ np.einsum("z,zyx->yx", weights, here.astype(np.float32)) @ x.T
-                shares[0] -= shares[label]
-        lung[i] = np.array(list(shares), np.uint8)[np.argmax(np.stack(list(shares.values())), axis=0)]
+    most, rest = np.zeros(lung.shape, np.float32), np.ones(lung.shape, np.float32)
+    for label in (*LUNG_LABELS, AIRWAY_LABEL):
+        share = average(samples == label, axes)
+        np.copyto(lung, label, where=share > most)
+        np.maximum(most, share, out=most)
+        rest -= share
+    lung[rest >= most] = 0
     return lung
 
 
-def slabs(volume: np.ndarray, axes: list[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """For each output slice that meets the volume: its number, the weights (n,) of the n slices it is made of, and these (n, y, x)."""
-    (deep, z), *plane = axes
-    high, wide = (slice(first, first + weights.shape[1]) for first, weights in plane)
-    for i, weights in enumerate(z):
-        used = np.flatnonzero(weights)
-        if len(used):
-            first, end = used[0], used[-1] + 1
-            yield i, weights[first:end], volume[deep + first : deep + end, high, wide]
+def cut(volume: np.ndarray, axes: list[tuple[int, np.ndarray]]) -> np.ndarray:
+    """The part of the volume that has weights: a view."""
+    return volume[tuple(slice(first, first + weights.shape[1]) for first, weights in axes)]
+
+
+def average(part: np.ndarray, axes: list[tuple[int, np.ndarray]]) -> np.ndarray:
+    """The means that the weights make of `part` (z, y, x): in each slice first, then across them. float32 (size, size, size).
+
+    An output voxel is made of a few voxels, so the weights are sparse matrices: nothing is multiplied by 0, and no threads begin.
+    """
+    size = len(axes[0][1])
+    z, y, x = (csr_array(weights) for _, weights in axes)
+    planes = np.empty((len(part), size, size), np.float32)
+    for k, plane in enumerate(part):
+        planes[k] = (x @ (y @ plane).T).T
+    return (z @ planes.reshape(len(part), -1)).reshape(size, size, size)
 
 
 def cube_around(labels: np.ndarray, spacing: tuple[float, float, float], size: int) -> dict:
