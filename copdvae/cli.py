@@ -132,13 +132,17 @@ def evaluate(study: StudyFile, root: Root = None) -> None:
 
 
 @app.command()
-def report(study: StudyFile, root: Root = None) -> None:
+def report(
+    study: StudyFile,
+    root: Root = None,
+    small_cells: Annotated[int, typer.Option(min=0, help="Hide counts below this, and name no subject; 0 hides nothing.")] = 0,
+) -> None:
     """Write the page of a study that was evaluated."""
     from copdvae.report import report
     from copdvae.study import load_study
 
     loaded = load_study(study, root)
-    typer.echo(report(loaded.root / loaded.out))
+    typer.echo(report(loaded.root / loaded.out, small_cells))
 
 
 @app.command()

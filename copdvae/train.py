@@ -307,7 +307,8 @@ class Run:
             binary = getattr(self.config.method, "binary", False)
             reached, chance = float(pair_log_likelihood(a, y, binary).mean()), constant_likelihood(y, binary)
             if reached < chance + CHANCE_NATS * 0.2 and spearman(a, y) < 0.1:
-                return f"the pair likelihood is at chance: {reached:.3f} nats a pair, {chance:.3f} for a constant similarity"
+                place = "below" if reached < chance - CHANCE_NATS else "at"
+                return f"the pair likelihood is {place} chance: {reached:.3f} nats a pair, {chance:.3f} for a constant similarity"
         return None
 
 

@@ -301,10 +301,11 @@ def test_the_alarm_tells_of_a_code_at_the_prior():
     assert "stays at the prior: its KL is 0.0" in alarm(lambda severity: 0.01 * severity, std=1.0)
 
 
-def test_the_alarm_tells_of_a_pair_likelihood_at_chance():
-    rng = np.random.default_rng(0)
-    assert "at chance" in alarm(lambda severity: rng.permutation(4 * severity))
-    assert "at chance" in alarm(lambda severity: 0 * severity + 3)  # all alike, far from the prior
+def test_the_alarm_tells_of_a_pair_likelihood_at_chance_and_far_below_it():
+    assert "below chance" in alarm(lambda severity: np.random.default_rng(0).permutation(4 * severity))
+    assert "below chance" in alarm(lambda severity: 0 * severity + 3)  # all alike, far from the prior
+    gentle = {"method": "pairwise", "eta1": 1e-3}  # whatever the code says, every similarity is nearly as likely
+    assert "at chance" in alarm(lambda severity: np.random.default_rng(0).permutation(4 * severity), method=gentle)
 
 
 def test_the_alarm_has_nothing_to_say_where_u_is_found_by_rank():
