@@ -35,6 +35,7 @@ class Batch:
     label: Tensor | None = None  # (B, T) float32, NaN where unknown: targets, or a place in u that follows from the pairs
     group: Tensor | None = None  # (B,) int64: images with one number are alike in what u stands for; numbers 0 .. G - 1
     also: dict[str, "Batch"] = field(default_factory=dict)  # the step's further batches, by stream
+    drawn_from: int | None = None  # images of which these are a sample; None where they are all there are
 
     def to(self, device: Any) -> "Batch":
         return self.each(lambda tensor: tensor.to(device, non_blocking=True))
@@ -50,7 +51,7 @@ class Batch:
 
         pairs = self.pairs and Pairs(change(self.pairs.first), change(self.pairs.second), change(self.pairs.similarity))
         also = {stream: batch.each(change) for stream, batch in self.also.items()}
-        return Batch(change(self.image), change(self.lung), change(self.present), pairs, of(self.label), of(self.group), also)
+        return Batch(change(self.image), change(self.lung), change(self.present), pairs, of(self.label), of(self.group), also, self.drawn_from)
 
 
 @dataclass(frozen=True)
@@ -122,3 +123,7 @@ class Objective(nn.Module):
     def posterior(self, net: VAE, batch: Batch) -> Normal:
         """q(z|x) as it is scored, from images alone: Normal, (B, D)."""
         return net.encode(batch.image, batch.present)
+
+    def class_prior(self, net: VAE, classes: Tensor) -> Normal | None:
+        """p(z | classes) for classes (B, variables) int64: a Normal (B, D) to draw images of a class from. None: the method has no classes."""
+        return None
