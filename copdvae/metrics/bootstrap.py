@@ -79,8 +79,19 @@ def jackknife_interval(statistic: Callable, *arrays: ArrayLike, blocks: int = 20
     value = float(statistic(*rows))
     if n < 2 * blocks:
         return Interval(value, np.nan, np.nan)
-    block = np.random.default_rng(seed).permutation(n) % blocks
-    left_out = np.array([statistic(*[array[block != b] for array in rows]) for b in range(blocks)])
+    block = random_blocks(n, blocks, seed)
+    return jackknife_limits(value, [statistic(*[array[block != b] for array in rows]) for b in range(blocks)], level)
+
+
+def random_blocks(n: int, blocks: int, seed: Seed) -> np.ndarray:
+    """Block of each of n subjects, of sizes that differ by at most one: (n,) in 0..blocks-1."""
+    return np.random.default_rng(seed).permutation(n) % blocks
+
+
+def jackknife_limits(value: float, left_out: ArrayLike, level: float = 0.95) -> Interval:
+    """`value` and its interval from what the statistic was without each block: (blocks,)."""
+    left_out = np.asarray(left_out, dtype=float)
+    blocks = len(left_out)
     error = np.sqrt((blocks - 1) * np.mean((left_out - left_out.mean()) ** 2))
     half = student.ppf((1 + level) / 2, blocks - 1) * error
     return Interval(value, float(value - half), float(value + half))

@@ -38,8 +38,8 @@ def dci(train_z: ArrayLike, train_factors: ArrayLike, test_z: ArrayLike, test_fa
     """DCI of codes (n, D) for discrete factors (n, F), each of two or more classes in training."""
     z, codes, factors = as_columns(train_z), as_columns(test_z), as_columns(train_factors)
     models = [GradientBoostingClassifier(random_state=seed).fit(z, factor) for factor in factors.T]
-    importance = np.stack([model.feature_importances_ for model in models], axis=1)
-    right = np.stack([model.predict(codes) for model in models], axis=1) == as_columns(test_factors)
+    importance = np.column_stack([model.feature_importances_ for model in models])
+    right = np.column_stack([np.asarray(model.predict(codes)) for model in models]) == as_columns(test_factors)
     trained = np.mean([model.score(z, factor) for model, factor in zip(models, factors.T, strict=True)])
     return DCI(disentanglement(importance), completeness(importance), float(right.mean()), float(trained), importance, right)
 
