@@ -36,7 +36,7 @@ class GridScan:
 def to_grid(hu: np.ndarray, labels: np.ndarray, spacing: tuple[float, float, float], size: int) -> GridScan:
     """Cut the cube around the lungs (labels 1 and 2) and resample both arrays to `size` voxels a side.
 
-    A voxel of `lung` has the label that fills most of it. Beside the result this needs memory for the CT's slices cut down to `size` x `size`.
+    A voxel of `lung` has the label that fills most of it. Beside the result this needs memory for the slices averaged in plane.
     """
     box = cube_around(labels, spacing, size)
     return GridScan(average_hu(hu, spacing, box, size), most_frequent(labels, spacing, box, size), box)
