@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 from copdvae.config import Config
 from copdvae.metrics.bootstrap import mean_over_seeds, paired_difference, percentile_interval
+from copdvae.metrics.chen_mig import chen_mig
 from copdvae.metrics.grouped_mig import grouped_mig_interval
 from copdvae.metrics.information import cut_at_deciles, rank_latents
 from copdvae.metrics.neighbours import GOLD_SIX, GOLD_STAGES, kappa, knn_classification, knn_regression, mae, quadratic_kappa, r2
@@ -189,7 +190,10 @@ def note(method: str, target: str, truth: Truth) -> str:
 def mig_rows(
     method: str, seed: int, latents: pd.DataFrame, facts: dict[str, Any], truth: Truth, config: EvaluateConfig
 ) -> list[dict[str, Any]]:
-    """Grouped MIG (A, Eq. 8) on all encoded subjects, plain and adjusted for chance; none where the outputs are predictions."""
+    """Grouped MIG (A, Eq. 8) on all encoded subjects, plain and adjusted for chance, from bins of the means and as Chen et al. from q(z|x).
+
+    None where the outputs are predictions, none of Chen's where the encoder is deterministic.
+    """
     if facts["readout"] == "direct":
         return []
     rows = []
@@ -204,6 +208,14 @@ def mig_rows(
                 latents.loc[everyone, u].to_numpy(), latents.loc[everyone, v].to_numpy(), labels, config.bins, adjusted, seed=config.seed
             )
             rows.append({"method": method, "seed": seed, "target": target, "metric": metric, "n": len(everyone)} | interval._asdict())
+        u_std, v_std = ([f"{column}_std" for column in columns] for columns in (u, v))
+        if (latents.loc[everyone, [*u_std, *v_std]] > 0).all(axis=None):
+            of_u, of_u_std, of_v, of_v_std = (latents.loc[everyone, columns].to_numpy() for columns in (u, u_std, v, v_std))
+            found = chen_mig(of_u, of_u_std, of_v, of_v_std, labels, seed=config.seed)
+            common = {"method": method, "seed": seed, "target": target, "n": len(everyone)}
+            common["note"] = f"posterior sd of u {found.posterior_std:.2f} of its spread"
+            rows.append(common | {"metric": "grouped_mig_chen"} | found.plain._asdict())
+            rows.append(common | {"metric": "grouped_mig_chen_adjusted"} | found.adjusted._asdict())
     return rows
 
 

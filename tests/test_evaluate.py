@@ -246,6 +246,25 @@ def test_grouped_mig_is_high_for_u_alone_and_low_where_v_knows_it_too():
     assert (ranked["n"] == 400).all()
 
 
+def test_chen_s_gap_is_of_the_posteriors_and_says_how_wide_they_are():
+    truth = made_truth()
+    codes = latents(truth)
+    found = pd.DataFrame(mig_rows("it", 0, codes, FACTS["pairwise"], truth, CONFIG)).set_index(["target", "metric"])
+    for target in TARGETS:
+        plain, adjusted = (found.loc[(target, f"grouped_mig_chen{end}")] for end in ("", "_adjusted"))
+        assert plain["value"] > adjusted["value"] - 0.2
+        assert adjusted["value"] > 0.5
+        assert plain["low"] < plain["value"] < plain["high"]
+        assert "posterior sd of u 0.0" in plain["note"], "0.1 of a code that spreads over 7 / sqrt(12)"
+    wide = codes.assign(u_0_std=50.0)
+    blurred = pd.DataFrame(mig_rows("it", 0, wide, FACTS["pairwise"], truth, CONFIG)).set_index(["target", "metric"])["value"]
+    assert blurred["gold", "grouped_mig_chen"] < 0.05
+    assert blurred["gold", "grouped_mig"] == found.loc[("gold", "grouped_mig"), "value"], "bins of means do not see it"
+    deterministic = codes.assign(v_0_std=0.0)
+    rows = mig_rows("it", 0, deterministic, FACTS["pairwise"], truth, CONFIG)
+    assert {row["metric"] for row in rows} == {"grouped_mig", "grouped_mig_adjusted"}
+
+
 def test_every_prediction_of_a_test_subject_is_written_beside_its_truth():
     truth = made_truth(never=20)
     found = predictions_of_run(latents(truth), FACTS["pairwise"], truth, CONFIG)

@@ -9,6 +9,8 @@ METRICS = {
     "quadratic_kappa": "Weighted κ, GOLD 0–4",
     "grouped_mig": "Information gap",
     "grouped_mig_adjusted": "Information gap, less chance",
+    "grouped_mig_chen": "Information gap from posteriors",
+    "grouped_mig_chen_adjusted": "Information gap from posteriors, less chance",
 }
 MEASURES = TARGETS | {
     "age": "Age, years",
