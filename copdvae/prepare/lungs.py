@@ -74,7 +74,7 @@ def find_lungs(volume: Volume) -> Lungs:
     if not inside.any():
         raise no_lungs(hu, spacing)
 
-    box = ndimage.find_objects(inside.astype(np.uint8))[0]
+    box = box_around(inside)
     inner, inner_hu = inside[box], hu[box]
     airways = track_airways(inner_hu, inner, spacing)
     walled = wall(airways, spacing)
@@ -173,14 +173,14 @@ def find_parts(mask: np.ndarray, structure: np.ndarray | None = None) -> tuple[n
 
 
 def grown(mask: np.ndarray, structure: np.ndarray, steps: int = 1) -> np.ndarray:
-    """Dilation by a structure of 3 a side. Shifted copies take a fifth of scipy's time on a million voxels."""
+    """Dilation by a structure with its origin in the middle. Shifted copies take a fifth of scipy's time on a million voxels."""
     for _ in range(steps):
         mask = shifted(mask, structure, np.logical_or)
     return mask
 
 
 def worn(mask: np.ndarray, structure: np.ndarray) -> np.ndarray:
-    """Erosion by a structure of 3 a side; nothing is worn from outside the array."""
+    """Erosion by a structure with its origin in the middle; nothing is worn from outside the array."""
     return shifted(mask, structure, np.logical_and)
 
 
@@ -205,12 +205,11 @@ def opened(mask: np.ndarray, sides: list[int]) -> np.ndarray:
 def block_means(hu: np.ndarray, steps: tuple[int, ...]) -> np.ndarray:
     """Means over blocks of `steps` voxels; a last incomplete block is left out."""
     depth, height, width = (size // step for size, step in zip(hu.shape, steps, strict=True))
-    columns = np.arange(0, width * steps[2], steps[2])
     coarse = np.empty((depth, height, width), dtype=np.float32)
     for z in range(depth):
         slab = hu[z * steps[0] : (z + 1) * steps[0], : height * steps[1]]  # whole rows: a view, however they are grouped
         rows = slab.reshape(steps[0], height, steps[1], -1).sum(axis=(0, 2), dtype=np.float32)
-        coarse[z] = np.add.reduceat(rows[:, : width * steps[2]], columns, axis=1)
+        coarse[z] = sum(rows[:, column : width * steps[2] : steps[2]] for column in range(steps[2]))
     coarse /= math.prod(steps)
     return coarse
 
@@ -228,13 +227,13 @@ def inner_air(air: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     rooms, room_sizes = find_parts(~thick)
     outer = np.zeros(len(room_sizes), dtype=bool)
     outer[side_faces(rooms)] = True
-    exposed = np.bincount(parts[outer[rooms]], minlength=len(sizes)) > 0.5 * sizes
+    exposed = np.bincount(parts[outer.take(rooms)], minlength=len(sizes)) > 0.5 * sizes
     if sizes[inner & ~exposed].sum() * spacing.prod() < 0.5e6 * LITRES[0]:
         rows = np.arange(air.shape[1])[:, None]
         back = np.percentile(np.nonzero(thick)[1], 95) if thick.any() else 0
         middles = np.bincount(parts.ravel(), weights=np.broadcast_to(rows, air.shape).ravel()) / np.maximum(1, sizes)
         exposed &= middles > back
-    return (inner & ~exposed)[parts]
+    return (inner & ~exposed).take(parts)
 
 
 def side_faces(parts: np.ndarray) -> np.ndarray:
@@ -308,8 +307,11 @@ def cross_section(hu: np.ndarray, inside: np.ndarray, above: np.ndarray, limit: 
     """The parts of one slice that touch the lumen `above` and are no larger than `limit` pixels: bool (y, x), and how many."""
     section, branches = np.zeros_like(inside), 0
     for threshold in LUMENS_HU:
-        parts, sizes = find_parts(inside & (hu < threshold))
-        touching = np.bincount(parts[above & ~section], minlength=len(sizes)) > 0
+        dark, sought = inside & (hu < threshold), above & ~section
+        if not (dark & sought).any():
+            break
+        parts, sizes = find_parts(dark)
+        touching = np.bincount(parts[sought], minlength=len(sizes)) > 0
         touching &= (sizes > 0) & (sizes <= limit)
         touching[parts[section]] = False  # known from a higher threshold
         if touching.any():
@@ -379,7 +381,7 @@ def no_lungs(hu: np.ndarray, spacing: np.ndarray) -> LungError:
 
 def split_sides(lung: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Two lungs that touch: worn down until they part, then every voxel goes to the nearer rest. Labels uint8, and warnings."""
-    box = ndimage.find_objects(lung.astype(np.uint8))[0]
+    box = box_around(lung)
     inner = np.pad(lung[box], 1)
     labels = np.zeros(inner.shape, dtype=np.uint8)
     if inner.shape[2] * spacing[2] < inner.shape[1] * spacing[1]:  # deeper than wide: this is one lung
@@ -401,6 +403,12 @@ def split_sides(lung: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, list
     middle = int(np.searchsorted(share, 0.52))  # the right lung is the larger one
     labels = np.where(inner, np.where(columns < middle, RIGHT, LEFT), 0).astype(np.uint8)
     return uncrop(labels[1:-1, 1:-1, 1:-1], box, lung.shape), ["right and left lung could not be told apart; they are split at the middle"]
+
+
+def box_around(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box that holds all of `mask`: an index."""
+    used = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    return tuple(slice(line[0], line[-1] + 1) for line in used)
 
 
 def uncrop(part: np.ndarray, box: tuple[slice, ...], shape: tuple[int, ...]) -> np.ndarray:
@@ -437,10 +445,10 @@ def close_lungs(lungs: np.ndarray, airways: np.ndarray, spacing: np.ndarray) -> 
         if not lung.any():
             continue
         margin = [int(CLOSING_MM // gap) + 2 for gap in spacing]
-        box = ndimage.find_objects(lung.astype(np.uint8))[0]
+        box = box_around(lung)
         part = np.pad(lung[box], [(pad, pad) for pad in margin])
         part = closing(part, spacing)
-        part = np.asarray(ndimage.binary_fill_holes(part))
+        part = filled(part)
         for axis in range(3):
             part |= small_holes(part, axis, spacing)
         part = part[tuple(slice(pad, -pad) for pad in margin)]
@@ -454,7 +462,13 @@ def closing(part: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     reach = np.maximum(1, np.round(CLOSING_MM / spacing).astype(int))
     offsets = np.stack(np.meshgrid(*[np.arange(-r, r + 1) for r in reach], indexing="ij"), axis=-1) * spacing
     ball = (offsets**2).sum(axis=-1) <= max(CLOSING_MM, spacing.max() * 1.01) ** 2
-    return np.asarray(ndimage.binary_closing(part, ball))
+    return worn(grown(part, ball), ball)
+
+
+def filled(part: np.ndarray) -> np.ndarray:
+    """With the holes that do not reach the outside, of which the first voxel is one."""
+    around, _ = find_parts(~part)
+    return around != around[0, 0, 0]
 
 
 def small_holes(part: np.ndarray, axis: int, spacing: np.ndarray) -> np.ndarray:
@@ -465,7 +479,7 @@ def small_holes(part: np.ndarray, axis: int, spacing: np.ndarray) -> np.ndarray:
     holes, sizes = find_parts(~part, structure)
     small = sizes * plane.prod() <= HOLE_CM2 * 100
     small[0] = False
-    return small[holes]
+    return small.take(holes)
 
 
 def draw_border(
@@ -481,25 +495,25 @@ def draw_border(
     for axis, step in enumerate(steps):
         if step == 1:
             finer[tuple([0, 2] if a == axis else slice(None) for a in range(3))] = False
-    certain, wide = np.zeros_like(lungs), np.zeros_like(lungs)
+    deep, wide = np.zeros(lungs.shape, dtype=bool), np.zeros_like(lungs)
     for side in (RIGHT, LEFT):
         lung = lungs == side
-        certain[worn(lung, finer)] = side
+        deep |= worn(lung, finer)
         wide[grown(lung, finer) & ((lungs == 0) | lung) & ~airways] = side
     rim = grown(airways, finer) & (lungs == 0)
-    codes = certain + 4 * wide + 16 * airways.astype(np.uint8) + 32 * rim.astype(np.uint8)  # one plane to enlarge in place of four
+    codes = wide + 4 * deep.astype(np.uint8) + 8 * airways.astype(np.uint8) + 16 * rim.astype(np.uint8)  # one plane to enlarge, not four
 
     labels = np.zeros(hu.shape, dtype=np.uint8)
     for z in np.nonzero(codes.any(axis=(1, 2)))[0]:
         rows, columns = (np.nonzero(codes[z].any(axis=axis))[0] for axis in (1, 0))
         near = stretch(codes[z, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], steps[1:])
-        sure, maybe = near & 3, near >> 2 & 3
+        side, sure = near & 3, near & 4 > 0
         place = np.s_[rows[0] * steps[1] : (rows[-1] + 1) * steps[1], columns[0] * steps[2] : (columns[-1] + 1) * steps[2]]
         for k in range(z * steps[0], (z + 1) * steps[0]):
             low = smooth(hu[k][place] < thresholds[0])
-            drawn = np.where(sure > 0, sure, maybe * low)
+            drawn = side * (sure | low)
             if rim[z].any():
-                drawn[((near & 16 > 0) & low) | ((near & 32 > 0) & (hu[k][place] < thresholds[1]))] = AIRWAYS
+                drawn[((near & 8 > 0) & low) | ((near & 16 > 0) & (hu[k][place] < thresholds[1]))] = AIRWAYS
             labels[k][place] = drawn
     return labels
 
