@@ -3,9 +3,3 @@
 They are not the official files and their pixels differ from those; results on them must say so. Any rows of a set can be drawn
 without the others: an image is a function of its row.
 """
-
-from copdvae.generated.blobs import blobs
-from copdvae.generated.scenes import scenes
-from copdvae.generated.sprites import sprites
-
-__all__ = ["blobs", "scenes", "sprites"]

@@ -4,6 +4,9 @@ Walls stand at x = -4, x = 4 and y = 4; the fourth is behind the camera, which l
 some width hangs in front, to the left and above: shadows have soft edges. Light falls off with Lambert's cosine and is dimmed in corners.
 """
 
+from dataclasses import dataclass
+from functools import lru_cache
+
 import numpy as np
 
 from copdvae.generated.solids import BOX, CUBE, CYLINDER, hit, object_normal, unit
@@ -17,20 +20,50 @@ AMBIENT, DIRECT = 0.42, 0.72
 RAYS = 3  # a pixel, each way
 
 
+@dataclass(frozen=True)
+class Backdrop:
+    """The empty room as the camera sees it from one side."""
+
+    eye: np.ndarray  # (3,)
+    ray: np.ndarray  # (S, S, 3), unit
+    distance: np.ndarray  # (S, S)
+    point: np.ndarray  # (S, S, 3)
+    floor: np.ndarray  # (S, S) bool
+    to_lamp: np.ndarray  # (S, S, 3), unit
+    cosine: np.ndarray  # (S, S)
+    ambient: np.ndarray  # (S, S)
+
+
+@lru_cache(maxsize=15)
+def backdrop(angle: float, side: int) -> Backdrop:
+    eye, ray = camera(angle, side)
+    distance, normal = room(eye, ray)
+    point = eye + distance[..., None] * ray
+    to_lamp = unit(LAMP - point)
+    second = np.sort(np.stack([point[..., 2], WALL - abs(point[..., 0]), WALL - point[..., 1]]), axis=0)[1]  # to the other plane nearby
+    ambient = AMBIENT * (1 - 0.4 * np.exp(-np.maximum(second, 0) / 0.7))  # dimmed where planes meet
+    return Backdrop(eye, ray, distance, point, normal[..., 2] == 1, to_lamp, np.maximum((normal * to_lamp).sum(-1), 0), ambient)
+
+
 def cast(shape: int, scale: float, angle: float, side: int) -> np.ndarray:
     """Light from floor, wall and object, each as if white, and highlights, averaged over a pixel's rays: (4, side, side) float32."""
-    eye, ray = camera(angle, side * RAYS)
-    to_object, (to_room, normal) = hit(shape, scale, eye, ray), room(eye, ray)
-    seen = to_object < to_room
-    point = eye + np.minimum(to_object, to_room)[..., None] * ray
-    normal = np.where(seen[..., None], object_normal(shape, scale, point), normal)
-    to_lamp = unit(LAMP - point)
-    cosine = np.maximum((normal * to_lamp).sum(-1), 0)
-    light = AMBIENT * openness(shape, scale, point, seen) + DIRECT * cosine * lit(shape, scale, point, to_lamp, ~seen)
-    half = (normal * unit(to_lamp - ray)).sum(-1)
-    floor = ~seen & (normal[..., 2] == 1)
-    maps = np.stack([light * floor, light * (~seen & ~floor), light * seen, 0.45 * seen * (cosine > 0) * np.maximum(half, 0) ** 40])
+    behind = backdrop(angle, side * RAYS)
+    distance = hit(shape, scale, behind.eye, behind.ray)
+    seen = distance < behind.distance
+    maps = np.zeros((4, *seen.shape), np.float32)
+    light = behind.ambient * contact(shape, scale, behind.point) + DIRECT * behind.cosine * lit(shape, scale, behind, ~seen)
+    maps[0], maps[1] = light * (behind.floor & ~seen), light * ~(behind.floor | seen)
+    maps[2, seen], maps[3, seen] = on_object(shape, scale, behind.eye + distance[seen, None] * behind.ray[seen], behind.ray[seen])
     return maps.reshape(4, side, RAYS, side, RAYS).mean(axis=(2, 4), dtype=np.float32)
+
+
+def on_object(shape: int, scale: float, point: np.ndarray, ray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Light and highlight at points of the object, which is convex and throws no shadow on itself: (n,) each."""
+    normal, to_lamp = object_normal(shape, scale, point), unit(LAMP - point)
+    cosine = np.maximum((normal * to_lamp).sum(-1), 0)
+    ambient = AMBIENT * (1 - 0.35 * np.exp(-point[..., 2] / (0.4 * scale)))  # less near the floor
+    half = (normal * unit(to_lamp - ray)).sum(-1)
+    return ambient + DIRECT * cosine, 0.45 * (cosine > 0) * np.maximum(half, 0) ** 40
 
 
 def camera(angle: float, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -52,22 +85,19 @@ def room(eye: np.ndarray, ray: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return distance.min(-1), normals[distance.argmin(-1)]
 
 
-def lit(shape: int, scale: float, point: np.ndarray, to_lamp: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    """Share of the lamp that the object does not hide from points `outside` it; 1 on the object, which is convex."""
-    middle = np.array([0, 0, 0.9 * scale], dtype=np.float32) - point
-    along = (middle * to_lamp).sum(-1)
-    near = outside & (along > 0) & ((middle**2).sum(-1) - along**2 < (1.5 * scale + 0.25) ** 2)  # others look past the object
-    share = np.ones(outside.shape, np.float32)
-    start = point[near]
+def lit(shape: int, scale: float, behind: Backdrop, visible: np.ndarray) -> np.ndarray:
+    """Share of the lamp that the object does not hide from the points of the room that are visible: (S, S)."""
+    middle = np.array([0, 0, 0.9 * scale], dtype=np.float32) - behind.point
+    along = (middle * behind.to_lamp).sum(-1)
+    near = visible & (along > 0) & ((middle**2).sum(-1) - along**2 < (1.5 * scale + 0.25) ** 2)  # others look past the object
+    share = np.ones(visible.shape, np.float32)
+    start = behind.point[near]
     share[near] = np.mean([np.isinf(hit(shape, scale, start, unit(LAMP + part - start))) for part in LAMP_POINTS], axis=0)
     return share
 
 
-def openness(shape: int, scale: float, point: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Share of the ambient light that gets to a point: less near where floor and walls meet, and on the floor near the object."""
-    corner = np.sort(np.stack([point[..., 2], WALL - abs(point[..., 0]), WALL - point[..., 1]]), axis=0)[1]  # to the second plane
+def contact(shape: int, scale: float, point: np.ndarray) -> np.ndarray:
+    """Share of the ambient light that gets past the object to points of the room: less on the floor beside it."""
     radius = BOX * scale if shape in (CUBE, CYLINDER) else 0.35 * scale
     beside = np.sqrt((point[..., :2] ** 2).sum(-1)) - radius
-    room_share = 1 - 0.4 * np.exp(-np.maximum(corner, 0) / 0.7)
-    contact = 1 - 0.55 * np.exp(-np.maximum(beside, 0) / (0.3 * scale)) * np.exp(-point[..., 2] / 0.1)
-    return np.where(seen, 1 - 0.35 * np.exp(-point[..., 2] / (0.4 * scale)), room_share * contact)
+    return 1 - 0.55 * np.exp(-np.maximum(beside, 0) / (0.3 * scale) - np.maximum(point[..., 2], 0) / 0.1)

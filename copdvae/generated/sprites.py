@@ -2,7 +2,8 @@
 
 Factors as published there, the last changes fastest: shape (1 square, 2 ellipse, 3 heart), scale (6, .5 to 1), orientation (40, 0 to 2 pi,
 both ends, so that the first and the last are one pose), position x and y (32 each, 0 to 1: one pixel a step, x to the right and y down).
-A pixel is white where its centre lies inside the shape.
+A pixel is white where its centre lies inside the shape. Centres lie off the pixels' grid (CENTRE), or a small square turned by ten steps,
+92 degrees, would be the same picture; so every image is unlike every other but for the two ends of a turn.
 """
 
 import numpy as np
@@ -13,6 +14,7 @@ from copdvae.read.images.image_set import ImageSet
 SIDE = 64
 MARGIN = 16  # pixels from the canvas' edge to the first centre
 REACH = 15  # pixels from a sprite's centre to the last that it may cover
+CENTRE = (0.2, 0.45)  # pixels to the right of and below a pixel's centre
 GRID = Grid(
     "generated_sprites",
     {
@@ -46,11 +48,12 @@ def render(rows: np.ndarray) -> np.ndarray:
 def stencils(poses: np.ndarray) -> np.ndarray:
     """1 inside the sprite: (n, 31, 31) uint8. `poses` numbers shape, scale and orientation together."""
     shape, scale, angle = GRID.factors(poses * (32 * 32))[:, :3].T[:, :, None, None]
-    down, across = np.mgrid[-REACH : REACH + 1, -REACH : REACH + 1]
+    angle %= 2 * np.pi  # a whole turn is no turn, to the last bit
+    down, across = np.mgrid[-REACH : REACH + 1, -REACH : REACH + 1] - np.array(CENTRE[::-1])[:, None, None]
     x = (np.cos(angle) * across + np.sin(angle) * down) / scale  # turned back and to scale 1, in pixels
     y = (np.cos(angle) * down - np.sin(angle) * across) / scale
-    square = np.maximum(abs(x), abs(y)) <= 9.4
-    ellipse = (x / 13.7) ** 2 + (y / 7.3) ** 2 <= 1
-    u, v = x / 10.6, 0.12 - y / 10.6  # the heart (u^2 + v^2 - 1)^3 = u^2 v^3 lies between v = -1 and 1.24: about its middle, top up
+    square = np.maximum(abs(x), abs(y)) <= 9.6
+    ellipse = (x / 13.7) ** 2 + (y / 7) ** 2 <= 1
+    u, v = x / 10.9, 0.12 - y / 10.9  # the heart (u^2 + v^2 - 1)^3 = u^2 v^3 lies between v = -1 and 1.24: about its middle, top up
     heart = (u**2 + v**2 - 1) ** 3 <= u**2 * v**3
     return np.where(shape == 1, square, np.where(shape == 2, ellipse, heart)).astype(np.uint8)
