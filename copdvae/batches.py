@@ -77,7 +77,7 @@ class Batches:
         label = None if self.labels is None else torch.from_numpy(self.labels[places].astype(np.float32))
         numbers = None if group is None else torch.from_numpy(group)
         tensors = torch.from_numpy(image), torch.from_numpy(lung), torch.from_numpy(present)
-        return Batch(*tensors, pairs, label, numbers, also or {})
+        return Batch(*tensors, pairs, label, numbers, also or {}, len(self.rows))
 
     def whole(self, chunk: int) -> list[Batch]:
         """Every subject once (those that fill a group, where it is groups that are asked for), in a fixed order and not augmented.

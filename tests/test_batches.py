@@ -34,6 +34,8 @@ def same(one, other):
             assert a.keys() == b.keys()
             for key in a:
                 same(a[key], b[key])
+        elif isinstance(a, int):
+            assert a == b
         elif a is not None:
             same(a, b)
 
@@ -282,6 +284,12 @@ def test_whole_batches_carry_further_ones_and_none_where_a_part_is_missing():
     lacking = further_batches(20)
     lacking.also["label"].rows = np.zeros(0, int)
     assert lacking.whole(8) == []
+
+
+def test_every_batch_says_of_how_many_images_it_is_a_sample():
+    batch = further_batches(count=24)(0)
+    assert {part.drawn_from for part in (batch, *batch.also.values(), batch.to("cpu"))} == {24}
+    assert {part.drawn_from for part in further_batches(20).whole(8)} == {20}
 
 
 def test_moving_a_batch_moves_all_of_it():

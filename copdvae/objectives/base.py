@@ -51,7 +51,8 @@ class Batch:
 
         pairs = self.pairs and Pairs(change(self.pairs.first), change(self.pairs.second), change(self.pairs.similarity))
         also = {stream: batch.each(change) for stream, batch in self.also.items()}
-        return Batch(change(self.image), change(self.lung), change(self.present), pairs, of(self.label), of(self.group), also, self.drawn_from)
+        images = change(self.image), change(self.lung), change(self.present)
+        return Batch(*images, pairs, of(self.label), of(self.group), also, self.drawn_from)
 
 
 @dataclass(frozen=True)
