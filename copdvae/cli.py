@@ -180,6 +180,25 @@ def demo(out: Annotated[Path, typer.Argument(help="Folder to write into.")] = Pa
     finish(run(loaded := load_study(packaged_config("demo.yaml"), out), 0, jobs), loaded)
 
 
+data = typer.Typer(no_args_is_help=True, help="Image sets that the papers used.")
+app.add_typer(data, name="data")
+ImageSetName = Literal["mnist", "fashion_mnist", "yale", "chairs", "cars", "dsprites", "shapes3d", "isaac3d", "celeba"]
+
+
+@data.command("fetch")
+def fetch_data(
+    name: Annotated[ImageSetName, typer.Argument(help="Which set.")],
+    source: Annotated[Path | None, typer.Option("--from", exists=True, file_okay=False, help="Folder with the set's files.")] = None,
+    to: Annotated[Path, typer.Option(help="Folder; the files go to TO/NAME.")] = Path("data"),
+) -> None:
+    """Download the official files of an image set, or take them from a folder; check them; unpack archives."""
+    from copdvae.read.fetch import fetch, shown_on_stderr
+
+    with shown_on_stderr() as progress:
+        folder = fetch(name, to, source, lambda line: typer.echo(line, err=True), progress)
+    typer.echo(folder)
+
+
 def finish(tables, study) -> None:
     """The result table, the page's place, and the exit code."""
     import pandas as pd
