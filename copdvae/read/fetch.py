@@ -112,6 +112,9 @@ def receive(source: Source, part: Path, have: int, progress: Progress) -> None:
                 progress(source.file, have, total)
                 if total is not None and have > total:
                     break
+    if total is not None and have > total:
+        part.unlink()
+        raise ReadError(f"{source.url}: more than {total:,} bytes; the file has changed there, see --from", "wrong_size")
     if total is not None and have != total:
         raise ReadError(f"{source.url}: the connection ended after {have:,} of {total:,} bytes; run the same again to go on", "truncated")
 
@@ -126,7 +129,7 @@ def verify(source: Source, path: Path, shown: Path | None = None) -> None:
     shown = shown or path
     found = path.stat().st_size
     if source.size is not None and found != source.size:
-        raise ReadError(f"{shown}: {found:,} bytes, expected {source.size:,}; remove it and fetch it again", "wrong_size")
+        raise ReadError(f"{shown}: {found:,} bytes, expected {source.size:,}; it is not the official file, or not whole", "wrong_size")
     kind, _, expected = source.checksum.partition(":")
     if not expected:
         return
@@ -136,10 +139,10 @@ def verify(source: Source, path: Path, shown: Path | None = None) -> None:
             while data := stream.read(CHUNK):
                 digest.update(data)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ReadError(f"{shown}: not a whole gzip file ({error}); remove it and fetch it again", "wrong_checksum") from None
+        raise ReadError(f"{shown}: not a whole gzip file ({error})", "wrong_checksum") from None
     if digest.hexdigest() != expected:
         raise ReadError(
-            f"{shown}: {kind} {digest.hexdigest()}, expected {expected}; not the official file: remove it and fetch it again",
+            f"{shown}: {kind} {digest.hexdigest()}, expected {expected}; it is not the official file, or not whole",
             "wrong_checksum",
         )
 
