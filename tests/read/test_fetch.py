@@ -255,12 +255,6 @@ FILES = {
     "data/cars/../evil.txt": b"d",
     "/data/cars/e": b"e",
 }
-    "data/cars/list.txt": b"a",
-    "data/cars/deep/b.mat": b"b",
-    "data/other.txt": b"c",
-    "data/cars/../evil.txt": b"d",
-    "/data/cars/e": b"e",
-}
 
 
 def tar(path, compression="gz"):
