@@ -4,14 +4,29 @@ from typing import Annotated
 
 from pydantic import Field
 
+from copdvae.objectives.ada_gvae import AdaGVAEConfig
+from copdvae.objectives.ada_ml_vae import AdaMLVAEConfig
 from copdvae.objectives.base import Batch, Losses, MethodConfig, Objective, Pairs, Stream
 from copdvae.objectives.beta_vae import BetaVAEConfig
+from copdvae.objectives.dsd import DSDConfig
+from copdvae.objectives.group_tcvae import GroupTCVAEConfig
+from copdvae.objectives.gvae import GVAEConfig
+from copdvae.objectives.ml_vae import MLVAEConfig
 from copdvae.objectives.pairwise import PairwiseConfig
 from copdvae.objectives.supervised import SupervisedConfig
 from copdvae.objectives.vae import VAEConfig
 
 Method = Annotated[
-    VAEConfig | BetaVAEConfig | PairwiseConfig | SupervisedConfig,
+    VAEConfig
+    | BetaVAEConfig
+    | PairwiseConfig
+    | SupervisedConfig
+    | DSDConfig
+    | GVAEConfig
+    | MLVAEConfig
+    | GroupTCVAEConfig
+    | AdaGVAEConfig
+    | AdaMLVAEConfig,
     Field(discriminator="method"),
 ]
 

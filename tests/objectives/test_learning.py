@@ -10,6 +10,11 @@ LEARNS: dict[str, dict] = {
     "vae": {"method": {}},
     "beta_vae": {"method": {"beta": 2.0}},
     "pairwise": {"method": {"weight": 1e3, "warm_up": 200}, "told": True},
+    "gvae": {"method": {"groups": {"column": "step"}}, "steps": 2000, "told": True},
+    "ml_vae": {"method": {"groups": {"column": "step"}}, "steps": 2000, "told": True},
+    "group_tcvae": {"method": {"groups": {"column": "step"}, "beta": 1.0}, "steps": 2000, "told": True},
+    "ada_gvae": {"method": {"groups": {"column": "step"}}, "told": True},
+    "ada_ml_vae": {"method": {"groups": {"column": "step"}}, "told": True},
 }
 NOT_HERE = {"supervised": "is told several targets at once and has no u: tests/test_train.py"}
 
