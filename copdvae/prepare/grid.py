@@ -11,6 +11,7 @@ With w much larger than the spacing h this is the mean of all voxels inside (not
 mean); with w smaller it is linear interpolation. Half a voxel beyond the outermost centres the CT goes on unchanged, then it ends.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +37,7 @@ class GridScan:
 def to_grid(hu: np.ndarray, labels: np.ndarray, spacing: tuple[float, float, float], size: int) -> GridScan:
     """Cut the cube around the lungs (labels 1 and 2) and resample both arrays to `size` voxels a side.
 
-    A voxel of `lung` has the label that fills most of it. Beside the result this needs memory for the slices averaged in plane.
+    A voxel of `lung` has the label that fills most of it. Beside the result this needs memory for a few slices only.
     """
     box = cube_around(labels, spacing, size)
     return GridScan(average_hu(hu, spacing, box, size), most_frequent(labels, spacing, box, size), box)
@@ -61,14 +62,14 @@ def most_frequent(labels: np.ndarray, spacing: tuple[float, float, float], box: 
         for n, step, gap, start in zip(samples.shape, steps, spacing, box["origin_mm"], strict=True)
     ]
     samples = np.ascontiguousarray(cut(samples, axes))
+    kinds = (*LUNG_LABELS, AIRWAY_LABEL)
     lung = np.zeros((size, size, size), np.uint8)
-    most, rest = np.zeros(lung.shape, np.float32), np.ones(lung.shape, np.float32)
-    for label in (*LUNG_LABELS, AIRWAY_LABEL):
-        share = average(samples == label, axes)
-        np.copyto(lung, label, where=share > most)
-        np.maximum(most, share, out=most)
-        rest -= share
-    lung[rest >= most] = 0
+    for i, shares in enumerate(zip(*(average(samples == label, axes) for label in kinds), strict=True)):
+        most, rest = np.zeros((size, size), np.float32), np.ones((size, size), np.float32)
+        for label, share in zip(kinds, shares, strict=True):
+            lung[i][share > most] = label
+            most, rest = np.maximum(most, share), rest - share
+        lung[i][rest >= most] = 0
     return lung
 
 
@@ -77,17 +78,20 @@ def cut(volume: np.ndarray, axes: list[tuple[int, np.ndarray]]) -> np.ndarray:
     return volume[tuple(slice(first, first + weights.shape[1]) for first, weights in axes)]
 
 
-def average(part: np.ndarray, axes: list[tuple[int, np.ndarray]]) -> np.ndarray:
-    """The means that the weights make of `part` (z, y, x): in each slice first, then across them. float32 (size, size, size).
+def average(part: np.ndarray, axes: list[tuple[int, np.ndarray]]) -> Iterator[np.ndarray]:
+    """The means that the weights make of `part` (z, y, x), an output slice (size, size) at a time: in its slices first, then across them.
 
-    An output voxel is made of a few voxels, so the weights are sparse matrices: nothing is multiplied by 0, and no threads begin.
+    An output voxel is made of a few voxels, so in a slice the weights are sparse matrices: nothing is multiplied by 0, no threads begin.
     """
-    size = len(axes[0][1])
-    z, y, x = (csr_array(weights) for _, weights in axes)
-    planes = np.empty((len(part), size, size), np.float32)
-    for k, plane in enumerate(part):
-        planes[k] = (x @ (y @ plane).T).T
-    return (z @ planes.reshape(len(part), -1)).reshape(size, size, size)
+    z, (y, x) = axes[0][1], (csr_array(weights) for _, weights in axes[1:])
+    planes: dict[int, np.ndarray] = {}
+    for weights in z:
+        used = np.flatnonzero(weights).tolist()
+        planes = {k: planes[k] if k in planes else x @ (y @ part[k]).T for k in used}  # (x, y); the next output slice needs some again
+        mean = np.zeros((len(z), len(z)), np.float32)
+        for k, plane in planes.items():
+            mean += weights[k] * plane
+        yield mean.T
 
 
 def cube_around(labels: np.ndarray, spacing: tuple[float, float, float], size: int) -> dict:
