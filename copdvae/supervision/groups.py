@@ -42,7 +42,7 @@ class GroupTable:
 def group_table(table: pd.DataFrame, config: GroupsConfig, training: bool = True) -> GroupTable:
     """Groups of equal class among the subjects of `table` (N rows).
 
-    Raises `ConfigError` where the column cannot say who is alike, and in training where no class has enough subjects.
+    Raises `ConfigError` where the column cannot hold classes, and in training where it does not, or where no class has enough subjects.
     """
     if config.column not in table:
         raise ConfigError(f"groups.column: {config.column} not in the table; it has {', '.join(map(str, table.columns))}")
@@ -52,7 +52,7 @@ def group_table(table: pd.DataFrame, config: GroupsConfig, training: bool = True
     values = values.where(~values.isin(config.unknown)).to_numpy(float)
     known = values[~np.isnan(values)]
     classes, counts = np.unique(known, return_counts=True)
-    if len(known) and len(classes) > max(2, MOST_CLASSES * len(known)):
+    if training and len(known) and len(classes) > max(2, MOST_CLASSES * len(known)):  # a few validation subjects may all differ
         raise ConfigError(
             f"groups.column: {config.column} has {len(classes)} different values in {len(known)} subjects; groups need classes, "
             "not measurements: name a class column such as gold"
