@@ -32,10 +32,10 @@ def mutual_information(a: ArrayLike, b: ArrayLike) -> float:
 
 def information(codes: np.ndarray, target: np.ndarray, bins: int) -> np.ndarray:
     """I(code; target) of D codings at once: codes (D, n) in 0..bins-1, target (n,) in 0.., result (D,)."""
-    d, n = codes.shape
-    classes = int(target.max()) + 1
-    cell = (np.arange(d)[:, None] * bins + codes) * classes + target
-    joint = np.bincount(cell.ravel(), minlength=d * bins * classes).reshape(d, bins, classes) / n
+    n, classes = len(target), int(target.max()) + 1
+    joint = (
+        np.array([np.bincount(code * classes + target, minlength=bins * classes) for code in codes]).reshape(len(codes), bins, classes) / n
+    )
     return plogp(joint).sum(axis=(1, 2)) - plogp(joint.sum(axis=2)).sum(axis=1) - plogp(joint.sum(axis=1)).sum(axis=1)
 
 
@@ -59,15 +59,17 @@ def equal_width(z: ArrayLike, bins: int) -> np.ndarray:
 
     A bin holds its lower edge, the last one its upper edge too, as in `numpy.histogram`: edges are compared, not divided.
     """
-    z = as_columns(z)
-    low, width = z.min(axis=0), np.ptp(z, axis=0)
-    width = np.where(width > 0, width, 1)
-    place = np.minimum(((z - low) / width * bins).astype(np.int64), bins - 1)
-    edges = np.linspace(low, low + width, bins + 1)  # (bins + 1, d)
-    edges[-1] = np.inf
-    column = np.arange(z.shape[1])
-    place -= z < edges[place, column]
-    return place + (z >= edges[place + 1, column])
+    columns = np.ascontiguousarray(as_columns(z).T)
+    place = np.empty(columns.shape, dtype=np.intp)
+    for column, found in zip(columns, place, strict=True):  # one at a time stays in the processor's cache
+        low = column.min()
+        width = column.max() - low or 1.0
+        edges = np.linspace(low, low + width, bins + 1)
+        edges[-1] = np.inf
+        found[:] = np.minimum((column - low) / width * bins, bins - 1)
+        found -= column < edges.take(found)
+        found += column >= edges[1:].take(found)
+    return place.T
 
 
 def bins_for(n: int, dimensions: int, bins: int = BINS) -> int:
