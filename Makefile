@@ -26,6 +26,8 @@ format: $(READY)
 bench: $(READY)  ## speed and memory, side by side; writes docs/benchmarks/
 	$(BIN)/python tests/benchmarks/ingest_speed.py
 	$(BIN)/python tests/benchmarks/training_speed.py
+	$(BIN)/python tests/benchmarks/spirometry_speed.py
+	$(BIN)/python tests/benchmarks/command_speed.py phantom
 
 experiment: $(READY)  ## the full synthetic experiment, three seeds: some 45 minutes
 	$(BIN)/copdvae run configs/synthetic.yaml --root demo --jobs 2

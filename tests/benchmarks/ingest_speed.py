@@ -9,7 +9,6 @@ each in a process of its own: the clock starts after the imports, memory is the 
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -87,6 +86,9 @@ def only_slices(series: Path | None, folder: Path) -> None:
 
 
 def compare(series: Path | None, runs: int) -> dict:
+    from machine import machine
+
+    before = machine()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         only_slices(series, folder)
@@ -110,7 +112,8 @@ def compare(series: Path | None, runs: int) -> dict:
         "times_as_fast": medians["monai"]["seconds"] / medians["copdvae"]["seconds"],
         "times_as_fast_cpu": medians["monai"]["cpu_seconds"] / medians["copdvae"]["cpu_seconds"],
         "peak_over_int16_volume": {name: each["peak_bytes"] / size for name, each in medians.items()},
-        "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "threads_used": 1, "python": platform.python_version()},
+        "threads": 1,
+        "machine": before,
         "each": found,
     }
 
