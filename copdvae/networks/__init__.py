@@ -1,3 +1,4 @@
-from copdvae.networks.vae import VAE, NetworkConfig
+from copdvae.networks.config import NetworkConfig
+from copdvae.networks.vae import VAE
 
 __all__ = ["VAE", "NetworkConfig"]

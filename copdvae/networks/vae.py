@@ -6,32 +6,18 @@ own default, removes a scan's mean density, which is a sign of emphysema.
 
 import math
 from itertools import pairwise
-from typing import Literal
+from typing import Any
 
 import torch
 from monai.networks.blocks.convolutions import Convolution, ResidualUnit
-from pydantic import Field
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from copdvae.config import Config
-from copdvae.networks.likelihood import Likelihood, LikelihoodConfig
+from copdvae.networks.config import NetworkConfig, decoder_sizes, layers_of
+from copdvae.networks.layers import Layers, check_dense, halvings, padding_and_extra
+from copdvae.networks.likelihood import Likelihood
 
 LOG_VARIANCE_RANGE = (-12.0, 6.0)  # keeps a posterior's standard deviation between .0025 and 20
-
-
-class NetworkConfig(Config):
-    """Encoder and decoder, the same for all methods of a comparison."""
-
-    kind: Literal["conv", "resnet"] = "conv"
-    widths: tuple[int, ...] = (16, 32, 64, 128)  # channels after each halving of the image
-    hidden: int = Field(default=128, ge=1)  # units between the last convolution and the latents
-    pooling: Literal["flatten", "mean"] = "flatten"  # of the last feature map: mean forgets where a finding is, flatten does not
-    norm: Literal["batch", "group", "instance"] = "batch"
-    dropout: float = Field(default=0.0, ge=0, lt=1)  # before the latents
-    u: int = Field(default=1, ge=1)  # d(u), the latents of interest
-    v: int = Field(default=15, ge=0)  # d(v), the others
-    likelihood: LikelihoodConfig = LikelihoodConfig()
 
 
 class VAE(nn.Module):
@@ -40,10 +26,10 @@ class VAE(nn.Module):
     def __init__(self, config: NetworkConfig, channels: int, size: tuple[int, ...], presence: bool = False, inputs: int = 0):
         super().__init__()
         self.u, self.latents, self.presence = config.u, config.u + config.v, presence
-        self.hidden = config.hidden  # units that the latents are read from
-        sizes = halvings(size, len(config.widths))
-        self.encoder = Encoder(config, channels, sizes, 2 * self.latents, presence, inputs)
-        self.decoder = Decoder(config, channels, sizes, self.latents)
+        layers = layers_of(config, size)
+        self.encoder = Encoder(layers, channels, size, 2 * self.latents, presence, inputs)
+        self.decoder = Decoder(layers, channels, decoder_sizes(config, layers, size), self.latents)
+        self.hidden = self.encoder.out.in_features  # units that the latents are read from
         self.likelihood = Likelihood(config.likelihood)
 
     def encode(self, x: Tensor, present: Tensor | None = None, inputs: Tensor | None = None) -> Normal:
@@ -77,18 +63,22 @@ def diagonal_normal(outputs: Tensor) -> Normal:
 
 
 class Encoder(nn.Module):
-    def __init__(self, config: NetworkConfig, channels: int, sizes: list[tuple[int, ...]], outputs: int, presence: bool, inputs: int):
+    """Convolutions, or none; beside the last map the channels' presence and further inputs; dense layers; the latents."""
+
+    def __init__(self, layers: Layers, channels: int, size: tuple[int, ...], outputs: int, presence: bool, inputs: int):
         super().__init__()
-        widths = (channels, *config.widths)
-        blocks = [block(config, len(sizes[0]), a, b) for a, b in pairwise(widths)]
-        self.blocks = nn.Sequential(*blocks)
-        self.mean = config.pooling == "mean"
-        features = widths[-1] if self.mean else widths[-1] * math.prod(sizes[-1])
-        self.presence = channels if presence else 0
-        self.inputs = inputs
-        units = features + self.presence + inputs
-        self.hidden = nn.Sequential(nn.Linear(units, config.hidden), nn.LeakyReLU(0.1), nn.Dropout(config.dropout))
-        self.out = nn.Linear(config.hidden, outputs)
+        sizes = halvings(size, tuple(kernel for _, kernel in layers.convolutions))
+        widths = (channels, *[width for width, _ in layers.convolutions])
+        features = widths[-1] if layers.mean else widths[-1] * math.prod(sizes[-1])
+        self.mean, self.presence, self.inputs = layers.mean, channels if presence else 0, inputs
+        units = (features + self.presence + inputs, *layers.hidden)
+        check_dense(units[0], (*units, outputs)[1], size)
+        kernels = [kernel for _, kernel in layers.convolutions]
+        self.blocks = nn.Sequential(
+            *[down(layers, *width, kernel, small) for width, kernel, small in zip(pairwise(widths), kernels, sizes[1:], strict=True)]
+        )
+        self.hidden = nn.Sequential(*dense(layers, units), nn.Dropout(layers.dropout))
+        self.out = nn.Linear(units[-1], outputs)
 
     def forward(self, x: Tensor, present: Tensor | None, inputs: Tensor | None) -> Tensor:
         return self.read(self.features(x, present, inputs))
@@ -112,49 +102,58 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    def __init__(self, config: NetworkConfig, channels: int, sizes: list[tuple[int, ...]], latents: int):
+    """Dense layers, the last of which makes the first map, and transposed convolutions; without these it makes the image."""
+
+    def __init__(self, layers: Layers, channels: int, sizes: list[tuple[int, ...]], latents: int):
         super().__init__()
-        widths = (*config.widths[::-1], channels)
-        self.start = (widths[0], *sizes[-1])
-        self.hidden = nn.Sequential(
-            nn.Linear(latents, config.hidden), nn.LeakyReLU(0.1), nn.Linear(config.hidden, math.prod(self.start)), nn.LeakyReLU(0.1)
-        )
-        steps = list(zip(pairwise(widths), pairwise(sizes[::-1]), strict=True))
+        widths = (*[width for width, _ in layers.transposed], channels)
+        self.start = (widths[0], *sizes[0])
+        units = (latents, *layers.behind, math.prod(self.start))
+        check_dense(units[-2], units[-1], sizes[-1])
+        steps = list(zip(pairwise(widths), [kernel for _, kernel in layers.transposed], pairwise(sizes), strict=True))
+        self.hidden = nn.Sequential(*(dense(layers, units) if steps else dense(layers, units)[:-1]))
         self.blocks = nn.Sequential(
-            *[up(config, *width, *size, last=number == len(steps)) for number, (width, size) in enumerate(steps, start=1)]
+            *[up(layers, *width, kernel, *size, last=number == len(steps)) for number, (width, kernel, size) in enumerate(steps, start=1)]
         )
 
     def forward(self, z: Tensor) -> Tensor:
         return self.blocks(self.hidden(z).view(len(z), *self.start))
 
 
-def halvings(size: tuple[int, ...], levels: int) -> list[tuple[int, ...]]:
-    """The sizes of an image that is halved `levels` times, rounding up, largest first."""
-    sizes = [tuple(size)]
-    for _ in range(levels):
-        sizes.append(tuple((n + 1) // 2 for n in sizes[-1]))
-    return sizes
+def dense(layers: Layers, units: tuple[int, ...]) -> list[nn.Module]:
+    """Linear layers from each number of units to the next, an activation behind each."""
+    activation = nn.LeakyReLU(layers.slope) if layers.slope else nn.ReLU()
+    return [module for a, b in pairwise(units) for module in (nn.Linear(a, b), activation)]
 
 
-def norm_of(config: NetworkConfig, channels: int):
-    return ("group", {"num_groups": math.gcd(8, channels)}) if config.norm == "group" else config.norm
+def act_of(layers: Layers) -> Any:
+    return ("leakyrelu", {"negative_slope": layers.slope}) if layers.slope else "relu"
 
 
-def block(config: NetworkConfig, dims: int, inputs: int, outputs: int) -> nn.Module:
-    kind = Convolution if config.kind == "conv" else ResidualUnit
-    act = ("leakyrelu", {"negative_slope": 0.1})
-    return kind(dims, inputs, outputs, strides=2, kernel_size=3, act=act, norm=norm_of(config, outputs), adn_ordering="NA")
+def norm_of(layers: Layers, channels: int, size: tuple[int, ...]) -> Any:
+    if layers.norm == "none" or (layers.norm == "instance" and math.prod(size) == 1):  # of one voxel nothing would be left
+        return None
+    return ("group", {"num_groups": math.gcd(8, channels)}) if layers.norm == "group" else layers.norm
 
 
-def up(config: NetworkConfig, inputs: int, outputs: int, small: tuple[int, ...], large: tuple[int, ...], last: bool) -> nn.Module:
+def down(layers: Layers, inputs: int, outputs: int, kernel: int, small: tuple[int, ...]) -> nn.Module:
+    """A convolution to a map of size `small`, half of what it takes."""
+    shape = {"strides": 2, "kernel_size": kernel}
+    how = {"act": act_of(layers), "norm": norm_of(layers, outputs, small), "adn_ordering": "NA"}
+    if layers.residual:
+        return ResidualUnit(len(small), inputs, outputs, **shape, **how)
+    return Convolution(len(small), inputs, outputs, **shape, **how, padding=(kernel - 1) // 2)
+
+
+def up(layers: Layers, inputs: int, outputs: int, kernel: int, small: tuple[int, ...], large: tuple[int, ...], last: bool) -> nn.Module:
     """A transposed convolution from `small` to `large`, also where `large` is odd."""
-    extra = [b - (2 * a - 1) for a, b in zip(small, large, strict=True)]
-    act, norm = ("leakyrelu", {"negative_slope": 0.1}), None if last else norm_of(config, outputs)
+    padding, extra = padding_and_extra(small, large, kernel)
+    act, norm = act_of(layers), None if last else norm_of(layers, outputs, large)
     widen = Convolution(
-        len(small), inputs, outputs, strides=2, kernel_size=3, act=act, norm=norm, adn_ordering="NA",
-        is_transposed=True, padding=1, output_padding=extra, conv_only=last and config.kind == "conv",
+        len(small), inputs, outputs, strides=2, kernel_size=kernel, act=act, norm=norm, adn_ordering="NA",
+        is_transposed=True, padding=padding, output_padding=extra, conv_only=last and not layers.residual,
     )  # fmt: skip
-    if config.kind == "conv":
+    if not layers.residual:
         return widen
     refine = ResidualUnit(len(small), outputs, outputs, subunits=1, act=act, norm=norm, adn_ordering="NA", last_conv_only=last)
     return nn.Sequential(widen, refine)

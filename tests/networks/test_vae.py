@@ -3,23 +3,12 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from tiny import NETWORK, made_net
 from torch import nn
 
 from copdvae.networks import VAE, NetworkConfig
 from copdvae.networks.likelihood import LikelihoodConfig
-from copdvae.networks.vae import LOG_VARIANCE_RANGE, halvings
-
-
-@given(st.lists(st.integers(1, 200), min_size=1, max_size=3), st.integers(0, 6))
-def test_halving_rounds_up(size, levels):
-    sizes = halvings(tuple(size), levels)
-    assert len(sizes) == levels + 1
-    for level, here in enumerate(sizes):
-        assert here == tuple(math.ceil(n / 2**level) for n in size)
-
+from copdvae.networks.vae import LOG_VARIANCE_RANGE
 
 SIZES = [(28, 28), (33, 28), (17, 40), (9,), (8, 9, 10), (15, 16, 17)]
 KINDS = list(itertools.product(["conv", "resnet"], ["batch", "group", "instance"], ["flatten", "mean"]))
