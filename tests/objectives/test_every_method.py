@@ -69,7 +69,7 @@ def idle(net, name: str) -> bool:
 
 @every_method
 @pytest.mark.parametrize("step", MOMENTS)
-@pytest.mark.parametrize("network", ["conv", "resnet"])
+@pytest.mark.parametrize("network", ["conv", "resnet", "dense"])
 def test_every_weight_of_each_player_gets_a_gradient_from_its_own_loss(kind, network, step):
     method = kind()
     net, objective = made_pair(method, latents_of(method).model_copy(update={"kind": network}))
