@@ -9,12 +9,15 @@ from tiny import METHODS, NAMES
 LEARNS: dict[str, dict] = {
     "vae": {"method": {}},
     "beta_vae": {"method": {"beta": 2.0}},
+    "factor_vae": {"method": {"gamma": 2.0, "critic": {"layers": 2, "width": 64}}},
+    "beta_tcvae": {"method": {"beta": 3.0}},
     "pairwise": {"method": {"weight": 1e3, "warm_up": 200}, "told": True},
     "gvae": {"method": {"groups": {"column": "step"}}, "steps": 2000, "told": True},
     "ml_vae": {"method": {"groups": {"column": "step"}}, "steps": 2000, "told": True},
     "group_tcvae": {"method": {"groups": {"column": "step"}, "beta": 1.0}, "steps": 2000, "told": True},
     "ada_gvae": {"method": {"groups": {"column": "step"}}, "told": True},
     "ada_ml_vae": {"method": {"groups": {"column": "step"}}, "told": True},
+    "dsd": {"method": {"groups": {"column": "step"}}, "told": True},
 }
 NOT_HERE = {"supervised": "is told several targets at once and has no u: tests/test_train.py"}
 
