@@ -5,7 +5,7 @@ import colorsys
 import numpy as np
 import pytest
 
-from copdvae.generated.room import WALL, camera, cast, room
+from copdvae.generated.room import CAMERA, HEIGHT, TARGET, WALL, camera, cast, room
 from copdvae.generated.scenes import scenes
 from copdvae.generated.solids import BALL, BOX, CAPSULE, CUBE, CYLINDER, SPHERE, hit, object_normal, profile
 
@@ -58,6 +58,18 @@ def test_normals_point_up_the_slope_of_the_distance(shape):
     slope = np.stack([(signed_distance(shape, 1.1, point + s) - signed_distance(shape, 1.1, point - s)) / 2e-4 for s in steps], axis=-1)
     agree = (object_normal(shape, 1.1, point) * slope).sum(-1)
     assert np.quantile(agree, 0.03) > 0.99  # edges of cube and cylinder apart
+
+
+def test_the_camera_stands_where_its_angle_says_and_its_picture_is_upright():
+    for angle in (-0.5, 0.0, 0.5):
+        eye, ray = camera(angle, 31)
+        np.testing.assert_allclose(eye, [CAMERA * np.sin(angle), -CAMERA * np.cos(angle), HEIGHT], rtol=1e-6)
+        to_target = np.array([0, 0, TARGET]) - eye
+        np.testing.assert_allclose(ray[15, 15], to_target / np.linalg.norm(to_target), atol=1e-6)
+        right = np.array([np.cos(angle), np.sin(angle), 0])
+        assert (np.diff(ray[15] @ right) > 0).all()
+        assert (np.diff(ray[:, 15, 2]) < 0).all()
+    assert cast(SPHERE, 1.0, 0.5, 32)[1, :8, :16].std() > cast(SPHERE, 1.0, 0.0, 32)[1, :8, :16].std()
 
 
 def test_every_ray_ends_on_the_nearest_of_floor_and_walls():

@@ -3,6 +3,6 @@
 No reader runs what a file contains: no pickle is ever opened, decoders are named, and sizes are checked before memory is taken.
 """
 
-from copdvae.read.images.image_set import ImageSet, cyclic_difference, difference, factor_classes
+from copdvae.read.images.image_set import ImageSet, cyclic_difference, factor_classes
 
-__all__ = ["ImageSet", "cyclic_difference", "difference", "factor_classes"]
+__all__ = ["ImageSet", "cyclic_difference", "factor_classes"]

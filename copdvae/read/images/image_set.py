@@ -38,13 +38,6 @@ def cyclic_difference(first: np.ndarray, second: np.ndarray, period: float) -> n
     return np.minimum(apart, period - apart)
 
 
-def difference(first: np.ndarray, second: np.ndarray, name: str, cyclic: Mapping[str, float]) -> np.ndarray:
-    """How far apart two values of the factor `name` are: the shorter way round where it is cyclic."""
-    if name in cyclic:
-        return cyclic_difference(first, second, cyclic[name])
-    return np.abs(np.asarray(first, dtype=float) - second)
-
-
 def factor_classes(factors: np.ndarray) -> np.ndarray:
     """Each value's place among the sorted values of its factor: (N, F) int64. For metrics and methods that want classes."""
     places = [np.unique(column, return_inverse=True)[1].reshape(-1) for column in factors.T]

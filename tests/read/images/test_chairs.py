@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from copdvae.errors import ReadError
-from copdvae.read.images import chairs
+from copdvae.read.images import chairs, pictures
 from copdvae.read.images.chairs import read_chairs
 
 AZIMUTHS = "000 011 023 034 046 058 069 081 092 104 116 127 139 150 162 174 185 197 209 220 232 243 255 267 278 290 301 313 325 336 348"
@@ -39,6 +39,7 @@ def folder(tmp_path_factory):
 def test_names_give_model_azimuth_and_elevation(folder, monkeypatch):
     monkeypatch.setattr(chairs, "MODELS", 3)
     monkeypatch.setattr(chairs, "HELD_OUT", 1)
+    monkeypatch.setattr(pictures, "BLOCK", 50)
     found = read_chairs(folder)
     assert found.image.shape == (186, 3, 64, 64)
     model, azimuth, elevation = found.factors.T

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copdvae.errors import ReadError
-from copdvae.read.images import ImageSet, cyclic_difference, difference, factor_classes
+from copdvae.read.images import ImageSet, cyclic_difference, factor_classes
 from copdvae.read.images.image_set import empty_images, gather, last_objects, rows_to_keep
 
 angle = st.floats(-1000, 1000)
@@ -23,12 +23,6 @@ def test_a_cyclic_difference_is_the_angle_between_two_arrows(first, second, peri
     arrows = np.exp(2j * np.pi * np.array([first, second]) / period)
     between = abs(np.angle(arrows[0] / arrows[1])) * period / (2 * np.pi)
     np.testing.assert_allclose(cyclic_difference(np.array([first]), np.array([second]), period), [between], atol=1e-6 * period)
-
-
-def test_only_cyclic_factors_go_the_shorter_way_round():
-    first, second = np.array([350.0]), np.array([20.0])
-    assert difference(first, second, "azimuth", {"azimuth": 360.0}) == 30
-    assert difference(first, second, "elevation", {"azimuth": 360.0}) == 330
 
 
 def test_factors_become_places_among_their_sorted_values():

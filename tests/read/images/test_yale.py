@@ -47,6 +47,10 @@ def test_a_picture_keeps_its_rows_and_columns(tmp_path):
     np.testing.assert_array_equal(own, image)
     assert small[:31, 33:].min() == 200
     assert small[33:].max() == small[:, :31].max() == 0
+    wide = read_yale(folder, (20, 40)).image[0, 0]
+    assert wide.shape == (20, 40)
+    assert wide[:9, 21:].min() == 200
+    assert wide[11:].max() == wide[:, :19].max() == 0
 
 
 @pytest.mark.parametrize(
@@ -101,7 +105,8 @@ def test_the_npz_gives_its_good_rows(tmp_path):
         ({"azimuth": np.zeros(2, np.int16)}, "azimuth is int16 .2,., expected int16 3"),
         ({"images": np.zeros((3, 8, 6), np.float32)}, "images is float32"),
         ({"bad": np.array([object(), None, None])}, "bad is object"),
-        ({"elevation": np.asfortranarray(np.zeros((3, 2), np.int16))}, "elevation is int16 .3, 2."),
+        ({"elevation": np.zeros((3, 2), np.int16)}, "elevation is int16 .3, 2."),
+        ({"images": np.asfortranarray(np.zeros((3, 8, 6), np.uint8))}, "images is uint8 .3, 8, 6., expected uint8 3 x any x any by rows"),
     ],
 )
 def test_an_npz_of_another_layout_is_refused_and_no_pickle_is_opened(tmp_path, changes, words):
