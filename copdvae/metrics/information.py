@@ -33,9 +33,8 @@ def mutual_information(a: ArrayLike, b: ArrayLike) -> float:
 def information(codes: np.ndarray, target: np.ndarray, bins: int) -> np.ndarray:
     """I(code; target) of D codings at once: codes (D, n) in 0..bins-1, target (n,) in 0.., result (D,)."""
     n, classes = len(target), int(target.max()) + 1
-    joint = (
-        np.array([np.bincount(code * classes + target, minlength=bins * classes) for code in codes]).reshape(len(codes), bins, classes) / n
-    )
+    counts = [np.bincount(code * classes + target, minlength=bins * classes) for code in codes]
+    joint = np.reshape(counts, (len(codes), bins, classes)) / n
     return plogp(joint).sum(axis=(1, 2)) - plogp(joint.sum(axis=2)).sum(axis=1) - plogp(joint.sum(axis=1)).sum(axis=1)
 
 
