@@ -7,28 +7,18 @@ the parenchyma's own density and the tissue's meet half way.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
 from copdvae.errors import CopdvaeError
+from copdvae.prepare.airways import FIRST_THRESHOLD_HU, core_hu, track_airways, wall
+from copdvae.prepare.lung_border import close_lungs, draw_border, half_way, stretch, widen
+from copdvae.prepare.masks import AIRWAYS, CROSS, LEFT, RIGHT, box_around, find_parts, grown, opened, uncrop, worn
 from copdvae.read.volume import Volume
 
-RIGHT, LEFT, AIRWAYS = 1, 2, 3
-FIRST_THRESHOLD_HU = -400.0  # air from tissue, before the lung's own density is known
-TISSUE_HU = 40.0  # chest wall and mediastinum
-THRESHOLDS_HU = (-450.0, -320.0)  # of the border: emphysema and full expiration reach these ends
 COARSE_MM = 4.0
-
-CLOSING_MM = 7.0  # radius: a lower-lobe vessel is some 14 mm wide, the hilum more
-HOLE_CM2 = 4.0  # a hole in a slice that is larger is a dome of the diaphragm or the hilum, not a vessel
-
-TRACHEA_MM2 = (40.0, 800.0)
-TRACHEA_MM = 35.0  # a shorter tube is swallowed air
-LUMENS_HU = (-700.0, -775.0, -825.0, -875.0, -910.0, -940.0, -960.0)  # the first that does not leak
-BELOW_CARINA_MM = 35.0
 
 LITRES = (1.0, 12.0)  # both lungs: less is a part of a chest, more is not a person's
 MEAN_HU = (-970.0, -500.0)
@@ -40,9 +30,6 @@ FACE_SHARE = 0.3  # of the largest cross-section: more of it on the first or las
 
 # Chest Imaging Platform: the low byte is the region, the high byte the type. These types are airways and vessels.
 CIP_NOT_PARENCHYMA = (2, 3, *range(38, 49), 50, 51, *range(56, 67))
-
-CROSS = ndimage.generate_binary_structure(3, 1)
-ACROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=bool)
 
 
 class LungError(CopdvaeError):
@@ -163,45 +150,6 @@ def coarse_grid(volume: Volume) -> tuple[tuple[int, ...], np.ndarray]:
     return steps, np.array(volume.spacing) * steps
 
 
-def find_parts(mask: np.ndarray, structure: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Connected parts numbered from 1: int32 like `mask`, and how many voxels each has (0 for the background)."""
-    parts = np.empty(mask.shape, dtype=np.int32)
-    ndimage.label(mask, structure, output=parts)
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    return parts, sizes
-
-
-def grown(mask: np.ndarray, structure: np.ndarray, steps: int = 1) -> np.ndarray:
-    """Dilation by a structure with its origin in the middle. Shifted copies take a fifth of scipy's time on a million voxels."""
-    for _ in range(steps):
-        mask = shifted(mask, structure, np.logical_or)
-    return mask
-
-
-def worn(mask: np.ndarray, structure: np.ndarray) -> np.ndarray:
-    """Erosion by a structure with its origin in the middle; nothing is worn from outside the array."""
-    return shifted(mask, structure, np.logical_and)
-
-
-def shifted(mask: np.ndarray, structure: np.ndarray, combine: np.ufunc) -> np.ndarray:
-    result = mask.copy()
-    for offset in np.argwhere(structure) - np.array(structure.shape) // 2:
-        here = tuple(slice(max(0, step), size + min(0, step)) for step, size in zip(offset, mask.shape, strict=True))
-        there = tuple(slice(max(0, -step), size + min(0, -step)) for step, size in zip(offset, mask.shape, strict=True))
-        combine(result[here], mask[there], out=result[here])
-    return result
-
-
-def opened(mask: np.ndarray, sides: list[int]) -> np.ndarray:
-    """Opening by a box: what holds a box of `sides` voxels keeps it, all else goes."""
-    for combine, pad in ((np.logical_and, 0), (np.logical_or, 1)):
-        for axis, side in enumerate(sides):
-            rows = np.moveaxis(np.pad(mask, [(pad * (side - 1) * (a == axis),) * 2 for a in range(3)]), axis, 0)
-            mask = np.moveaxis(combine.reduce([rows[k : len(rows) - side + 1 + k] for k in range(side)]), 0, axis)
-    return mask
-
-
 def block_means(hu: np.ndarray, steps: tuple[int, ...]) -> np.ndarray:
     """Means over blocks of `steps` voxels; a last incomplete block is left out."""
     depth, height, width = (size // step for size, step in zip(hu.shape, steps, strict=True))
@@ -240,89 +188,6 @@ def side_faces(parts: np.ndarray) -> np.ndarray:
     """Numbers of the parts that touch the front, back, right or left face: what leaves there is not in the body."""
     faces = [parts[:, 0], parts[:, -1], parts[:, :, 0], parts[:, :, -1]]
     return np.unique(np.concatenate([face.ravel() for face in faces]))
-
-
-def track_airways(hu: np.ndarray, inside: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Lumen of trachea and main bronchi, followed down slice by slice: (z, y, x) bool, empty where no trachea is seen."""
-    columns = np.nonzero(inside.any(axis=(0, 1)))[0]
-    best = np.zeros_like(inside)
-    tissue = np.count_nonzero(hu > FIRST_THRESHOLD_HU, axis=(0, 1))
-    middles = (float(columns.mean()), float(np.average(np.arange(len(tissue)), weights=tissue + 1e-9)))  # one lung may be missing
-    longest, begun = TRACHEA_MM, 0
-    for z in range(len(hu) - 1, len(hu) // 3, -1):
-        for seed in tubes(hu[z], inside[z], spacing, middles):
-            if (seed & best[z]).any() or begun > 12:
-                continue
-            begun += 1
-            path, length = follow(hu, inside, seed, z, spacing)
-            if length > longest:
-                best, longest = path, length
-        if longest > 2 * TRACHEA_MM:
-            break
-    return best
-
-
-def tubes(hu: np.ndarray, inside: np.ndarray, spacing: np.ndarray, middles: tuple[float, float]) -> Iterator[np.ndarray]:
-    """Cross-sections in one slice that could be a trachea: right area, round, near the middle of the chest."""
-    pixel = spacing[1] * spacing[2]
-    parts, _ = find_parts(inside & (hu < LUMENS_HU[0]))
-    for number, box in enumerate(ndimage.find_objects(parts), start=1):
-        shape = parts[box] == number
-        sides = np.array(shape.shape) * spacing[1:]
-        centre = (box[1].start + box[1].stop - 1) / 2
-        central = min(abs(centre - middle) for middle in middles) * spacing[2] < 45
-        round_enough = sides.max() < 3 * sides.min() and shape.mean() > 0.4
-        if TRACHEA_MM2[0] <= shape.sum() * pixel <= TRACHEA_MM2[1] and round_enough and central:
-            yield parts == number
-
-
-def follow(hu: np.ndarray, inside: np.ndarray, seed: np.ndarray, top: int, spacing: np.ndarray) -> tuple[np.ndarray, float]:
-    """Follow a tube down from `seed`: its lumen, and the length in mm over which it stays one tube or a pair.
-
-    In each slice the lumen is what is connected to the lumen above. A part that grows too large has leaked into a lung through a thin
-    wall: lower thresholds are tried on it, and where none holds that branch ends. Past the carina all ends after `BELOW_CARINA_MM`.
-    """
-    lumen = np.zeros_like(inside)
-    lumen[top] = seed
-    pixel = spacing[1] * spacing[2]
-    usual, forked = float(seed.sum()), 0
-    for z in range(top - 1, -1, -1):
-        for growth in (1.7, 2.4):  # the second is a carina's
-            limit = min(max(growth * usual, usual + 80 / pixel), TRACHEA_MM2[1] / pixel)
-            section, branches = cross_section(hu[z], inside[z], grown(lumen[z + 1], ACROSS), limit)
-            if section.any() or forked:
-                break
-        if section.sum() * pixel < TRACHEA_MM2[0] / 2 or section.sum() > 2.5 * usual:
-            break
-        lumen[z] = section
-        forked += forked > 0 or branches > 1
-        if forked * spacing[0] > BELOW_CARINA_MM:
-            break
-        if not forked:
-            usual = 0.8 * usual + 0.2 * float(section.sum())
-    return lumen, float(lumen.any(axis=(1, 2)).sum() * spacing[0])
-
-
-def cross_section(hu: np.ndarray, inside: np.ndarray, above: np.ndarray, limit: float) -> tuple[np.ndarray, int]:
-    """The parts of one slice that touch the lumen `above` and are no larger than `limit` pixels: bool (y, x), and how many."""
-    section, branches = np.zeros_like(inside), 0
-    for threshold in LUMENS_HU:
-        dark, sought = inside & (hu < threshold), above & ~section
-        if not (dark & sought).any():
-            break
-        parts, sizes = find_parts(dark)
-        touching = np.bincount(parts[sought], minlength=len(sizes)) > 0
-        touching &= (sizes > 0) & (sizes <= limit)
-        touching[parts[section]] = False  # known from a higher threshold
-        if touching.any():
-            section |= touching[parts]
-            branches += int(touching.sum())
-    return section, branches
-
-
-def wall(airways: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """The airways with the half-dark ring that their wall makes on the grid."""
-    return grown(airways, CROSS, max(1, round(2.5 / spacing[1])))
 
 
 def lung_parts(air: np.ndarray, hu: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -405,134 +270,10 @@ def split_sides(lung: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, list
     return uncrop(labels[1:-1, 1:-1, 1:-1], box, lung.shape), ["right and left lung could not be told apart; they are split at the middle"]
 
 
-def box_around(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box that holds all of `mask`: an index."""
-    used = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    return tuple(slice(line[0], line[-1] + 1) for line in used)
-
-
-def uncrop(part: np.ndarray, box: tuple[slice, ...], shape: tuple[int, ...]) -> np.ndarray:
-    whole = np.zeros(shape, dtype=part.dtype)
-    whole[box] = part
-    return whole
-
-
 def nearer(labels: np.ndarray, within: np.ndarray) -> np.ndarray:
     """Every voxel of `within` gets the label that is nearer to it, counted in steps."""
     to_right, to_left = (np.asarray(ndimage.distance_transform_cdt(labels != side, "taxicab")) for side in (RIGHT, LEFT))
     return np.where(within, np.where(to_right <= to_left, RIGHT, LEFT), 0).astype(np.uint8)
-
-
-def half_way(hu: np.ndarray) -> float:
-    """Where the border between this parenchyma and tissue lies: half the step between them, as for any blurred edge."""
-    return float(np.clip((np.median(hu) + TISSUE_HU) / 2, *THRESHOLDS_HU))
-
-
-def widen(lungs: np.ndarray, air: np.ndarray, airways: np.ndarray) -> np.ndarray:
-    """Move both lungs' border to another threshold: one coarse voxel out at most, or in as far as it goes."""
-    wider = lungs.copy()
-    for side in (RIGHT, LEFT):
-        wider[grown(lungs == side, CROSS) & (wider == 0) & ~airways] = side
-    wider[~air] = 0
-    return wider
-
-
-def close_lungs(lungs: np.ndarray, airways: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Add what each lung encloses: vessels and nodules, never the other lung and never the airways."""
-    closed = np.zeros_like(lungs)
-    for side in (RIGHT, LEFT):
-        lung = lungs == side
-        if not lung.any():
-            continue
-        margin = [int(CLOSING_MM // gap) + 2 for gap in spacing]
-        box = box_around(lung)
-        part = np.pad(lung[box], [(pad, pad) for pad in margin])
-        part = closing(part, spacing)
-        part = filled(part)
-        for axis in range(3):
-            part |= small_holes(part, axis, spacing)
-        part = part[tuple(slice(pad, -pad) for pad in margin)]
-        free = (lungs[box] == 0) | (lungs[box] == side)
-        closed[box][part & free & ~airways[box]] = side
-    return closed
-
-
-def closing(part: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """Closing with an ellipsoid of `CLOSING_MM` mm, made of crosses and of planes where slices are thick."""
-    reach = np.maximum(1, np.round(CLOSING_MM / spacing).astype(int))
-    offsets = np.stack(np.meshgrid(*[np.arange(-r, r + 1) for r in reach], indexing="ij"), axis=-1) * spacing
-    ball = (offsets**2).sum(axis=-1) <= max(CLOSING_MM, spacing.max() * 1.01) ** 2
-    return worn(grown(part, ball), ball)
-
-
-def filled(part: np.ndarray) -> np.ndarray:
-    """With the holes that do not reach the outside, of which the first voxel is one."""
-    around, _ = find_parts(~part)
-    return around != around[0, 0, 0]
-
-
-def small_holes(part: np.ndarray, axis: int, spacing: np.ndarray) -> np.ndarray:
-    """Holes of at most `HOLE_CM2` in the slices across `axis`: bool, like `part`."""
-    plane = np.delete(spacing, axis)
-    structure = CROSS.copy()
-    structure[tuple(slice(None) if a != axis else [0, 2] for a in range(3))] = False
-    holes, sizes = find_parts(~part, structure)
-    small = sizes * plane.prod() <= HOLE_CM2 * 100
-    small[0] = False
-    return small.take(holes)
-
-
-def draw_border(
-    hu: np.ndarray, lungs: np.ndarray, airways: np.ndarray, steps: tuple[int, ...], thresholds: tuple[float, float]
-) -> np.ndarray:
-    """Labels on the scan's own grid.  Deep inside the coarse lungs all is lung; near their border, what is below the first threshold.
-
-    Around the coarse lumen airway is what is below the second one: wall and parenchyma lie there too.
-    """
-    if max(steps) == 1:
-        return np.where(airways, AIRWAYS, lungs).astype(np.uint8)
-    finer = CROSS.copy()  # a border is only redrawn along the axes that were made coarse
-    for axis, step in enumerate(steps):
-        if step == 1:
-            finer[tuple([0, 2] if a == axis else slice(None) for a in range(3))] = False
-    deep, wide = np.zeros(lungs.shape, dtype=bool), np.zeros_like(lungs)
-    for side in (RIGHT, LEFT):
-        lung = lungs == side
-        deep |= worn(lung, finer)
-        wide[grown(lung, finer) & ((lungs == 0) | lung) & ~airways] = side
-    rim = grown(airways, finer) & (lungs == 0)
-    codes = wide + 4 * deep.astype(np.uint8) + 8 * airways.astype(np.uint8) + 16 * rim.astype(np.uint8)  # one plane to enlarge, not four
-
-    labels = np.zeros(hu.shape, dtype=np.uint8)
-    for z in np.nonzero(codes.any(axis=(1, 2)))[0]:
-        rows, columns = (np.nonzero(codes[z].any(axis=axis))[0] for axis in (1, 0))
-        near = stretch(codes[z, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], steps[1:])
-        side, sure = near & 3, near & 4 > 0
-        place = np.s_[rows[0] * steps[1] : (rows[-1] + 1) * steps[1], columns[0] * steps[2] : (columns[-1] + 1) * steps[2]]
-        for k in range(z * steps[0], (z + 1) * steps[0]):
-            low = smooth(hu[k][place] < thresholds[0])
-            drawn = side * (sure | low)
-            if rim[z].any():
-                drawn[((near & 8 > 0) & low) | ((near & 16 > 0) & (hu[k][place] < thresholds[1]))] = AIRWAYS
-            labels[k][place] = drawn
-    return labels
-
-
-def stretch(plane: np.ndarray, steps: tuple[int, ...]) -> np.ndarray:
-    return plane.repeat(steps[0], axis=0).repeat(steps[1], axis=1)
-
-
-def smooth(low: np.ndarray) -> np.ndarray:
-    """Close gaps of one or two pixels that noise tears into a border."""
-    return worn(grown(low, ACROSS), ACROSS) | low
-
-
-def core_hu(hu: np.ndarray, airways: np.ndarray) -> float | None:
-    """Median HU in the core of the airways: scanner calibration at air. Without a core, on a coarse grid, the darkest part."""
-    core = worn(airways, np.ones((1, 3, 3)))
-    if core.sum() >= 3:
-        return float(np.median(hu[core]))
-    return float(np.percentile(hu[airways], 15)) if airways.any() else None
 
 
 def parenchyma(labels: np.ndarray) -> np.ndarray:

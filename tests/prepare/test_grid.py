@@ -98,6 +98,37 @@ def test_labels_land_where_the_image_shows_them():
         np.testing.assert_allclose(found * scan.box["voxel_mm"] + scan.box["origin_mm"], truth, atol=0.8)
 
 
+@pytest.mark.parametrize("size", [16, 48])
+def test_image_and_labels_are_those_of_all_weights_multiplied_out(size):
+    """The oracle multiplies whole matrices in double precision; it takes every voxel where the labels are not read in steps."""
+    rng = np.random.default_rng(1)
+    hu, labels = two_lungs((3.0, 3.0, 3.0), (50, 50, 70))
+    hu += rng.normal(0, 200, hu.shape).astype(np.float32)
+    labels[20:40, 22:28, 30:40] = 3
+    scan = to_grid(hu, labels, (3.0, 3.0, 3.0), size)
+    steps = max(1, round(scan.box["voxel_mm"] / 3 / 2))
+
+    def multiplied(values, step):
+        mean = values.astype(float)
+        for axis, start in enumerate(scan.box["origin_mm"]):
+            first, weights = axis_weights(values.shape[axis], 3.0 * step, start + (step - 1) / 2 * 3.0, scan.box["side_mm"], size)
+            whole = np.zeros((size, values.shape[axis]))
+            whole[:, first : first + weights.shape[1]] = weights
+            mean = np.moveaxis(np.tensordot(whole, mean, (1, axis)), 0, axis)
+        return mean
+
+    expected = multiplied(hu, 1) - 1024 * (1 - multiplied(np.ones_like(hu), 1))
+    assert np.abs(scan.image - expected.clip(-1024, 3071)).max() <= 0.501
+    samples = labels[::steps, ::steps, ::steps]
+    shares = np.stack([multiplied(samples == label, steps) for label in (1, 2, 3)])
+    shares = np.stack([1 - shares.sum(axis=0), *shares])
+    second, first = np.sort(shares, axis=0)[-2:]
+    clear = first - second > 1e-5  # ties may go either way
+    assert clear.mean() > 0.95
+    np.testing.assert_array_equal(scan.lung[clear], np.argmax(shares, axis=0)[clear])
+    assert set(np.unique(scan.lung)) == {0, 1, 2, 3}
+
+
 def test_size_is_hidden_in_the_image_and_kept_in_the_box():
     hu, labels = two_lungs()
     small, large = to_grid(hu, labels, SPACING, 32), to_grid(hu, labels, tuple(1.3 * h for h in SPACING), 32)
