@@ -15,12 +15,12 @@ from copdvae.batches import Batches
 from copdvae.dataset import AugmentConfig, Subjects
 from copdvae.encode import posterior
 from copdvae.files import write_with
-from copdvae.train import choose_device, load_run
+from copdvae.generate import decode, traverse
+from copdvae.train import load_run
 
 STEPS, EXAMPLES = 7, 4
 
 
-@torch.no_grad()
 def draw_run(subjects: Subjects, folder: Path, split: pd.Series, severity: pd.Series) -> Path:
     """Draw a finished run's pictures.
 
@@ -32,24 +32,19 @@ def draw_run(subjects: Subjects, folder: Path, split: pd.Series, severity: pd.Se
     if config.method.readout == "direct":
         write_with(path, lambda temporary: save_file({}, temporary, metadata={"none": "this method trains no decoder"}))
         return path
-    device = choose_device(config.train.device)
     mean, _ = posterior(subjects, config, net, objective)
     values = severity.reindex(subjects.ids).to_numpy(float)
     training = (split.reindex(subjects.ids) == "train").to_numpy() & ~np.isnan(values)
     walk = 0 if config.method.readout == "u" else int(np.argmax(np.abs(rank_correlations(mean[training], values[training]))))
 
     low, high = np.percentile(mean[training, walk], [2, 98])
-    points = np.repeat(mean[training].mean(axis=0, keepdims=True), STEPS, axis=0)
-    points[:, walk] = np.linspace(low, high, STEPS)
-    traversal = net.images(torch.from_numpy(points).to(device)).cpu().numpy()
+    steps, middle = torch.linspace(float(low), float(high), STEPS), torch.from_numpy(mean[training].mean(axis=0))
+    traversal = traverse(net, objective, middle, walk, steps).numpy()
 
     rows = examples(subjects, split, values)
     batch = Batches(subjects, rows, len(rows), 0, "image", AugmentConfig()).gather(np.arange(len(rows)), None)
-    rebuilt = net.images(torch.from_numpy(mean[rows]).to(device)).cpu().numpy()
-    arrays = {
-        "traversal": traversal.astype(np.float32), "traversal_u": points[:, walk].astype(np.float32),
-        "input": batch.image.numpy(), "reconstruction": rebuilt.astype(np.float32),
-    }  # fmt: skip
+    rebuilt = decode(net, objective, torch.from_numpy(mean[rows])).numpy()
+    arrays = {"traversal": traversal, "traversal_u": steps.numpy(), "input": batch.image.numpy(), "reconstruction": rebuilt}
     name = f"u_{walk}" if config.method.readout == "u" else f"z_{walk}"
     channels = "+".join(config.input.channels)
     write_with(path, lambda temporary: save_file(arrays, temporary, metadata={"latent": name, "channels": channels}))

@@ -11,7 +11,7 @@ import copdvae
 
 ORDER = (
     "errors", "config", "files", "spirometry", "read", "prepare", "phantom", "generated", "dataset", "supervision", "networks", "objectives", "batches",
-    "checkpoint", "processes", "loop", "train", "encode", "pictures", "metrics", "evaluate", "predict", "report", "study",
+    "checkpoint", "processes", "loop", "train", "encode", "generate", "pictures", "metrics", "evaluate", "predict", "report", "study",
     "tables", "run", "cli",
 )  # fmt: skip
 ROOT = Path(copdvae.__file__).parent
