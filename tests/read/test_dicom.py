@@ -375,6 +375,19 @@ def test_uncompressed_pixels_are_as_many_as_the_header_says(tmp_path, written, i
     assert caught.value.reason == reason
 
 
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_too_few_pixels_show_in_every_byte_order(tmp_path, syntax):
+    path = sorted(write_series(tmp_path).iterdir())[2]
+    dataset, big = pydicom.dcmread(path), syntax == ExplicitVRBigEndian
+    dataset.file_meta.TransferSyntaxUID = syntax
+    pydicom.dcmwrite(path, dataset, implicit_vr=not big, little_endian=not big)
+    data, order = path.read_bytes(), "big" if big else "little"
+    written = (b"\x7f\xe0\x00\x10OW\x00\x00" if big else b"\xe0\x7f\x10\x00") + len(dataset.PixelData).to_bytes(4, order)
+    assert data.count(written) == 1
+    path.write_bytes(data.replace(written, written[:-4] + (len(dataset.PixelData) - 2).to_bytes(4, order)))
+    refused(tmp_path, "truncated", "38 bytes of pixels, expected 40", headers_show_it=False)
+
+
 def test_a_big_slice_cut_short_shows_in_its_size_before_memory_is_asked_for(tmp_path):
     folder = write_series(tmp_path, change=lambda dataset, number: setattr(dataset, "Rows", 60_000) or setattr(dataset, "Columns", 4_000))
     refused(folder, "truncated", "cut short")
