@@ -9,7 +9,7 @@ import numpy as np
 
 from copdvae.errors import ReadError
 
-ROWS = 4096  # of a block
+ROWS = 4096  # of a block, at least
 
 
 def read_array(path: Path, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -21,8 +21,10 @@ def read_array(path: Path, name: str, dtype: str, shape: tuple[int, ...]) -> np.
 def array_blocks(path: Path, name: str, dtype: str, shape: tuple[int, ...]) -> Iterator[tuple[int, np.ndarray]]:
     """The array `name` in blocks of rows, each with the number of its first row."""
     with array(path, name, dtype, shape) as data:
-        for first in range(0, shape[0], ROWS):
-            yield first, data[first : first + ROWS]
+        chunk = data.chunks[0] if data.chunks else 1
+        step = -(-ROWS // chunk) * chunk  # whole chunks (dSprites' hold 23,040 rows), or each would be inflated many times
+        for first in range(0, shape[0], step):
+            yield first, data[first : first + step]
 
 
 @contextmanager
