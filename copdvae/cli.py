@@ -19,6 +19,14 @@ def copdvae() -> None:
 
 
 @app.command()
+def methods(as_json: Annotated[bool, typer.Option("--json", help="JSON instead of text.")] = False) -> None:
+    """List the methods: where each is from, what it is told, what it takes a step, and its settings."""
+    from copdvae.methods import as_text, methods
+
+    typer.echo(json.dumps(methods(), indent=1) if as_json else as_text(methods()))
+
+
+@app.command()
 def phantom(
     out: Out,
     subjects: Annotated[int, typer.Option(help="Good subjects; a few that must be refused come on top.")] = 300,

@@ -10,7 +10,7 @@ import pytest
 import copdvae
 
 ORDER = (
-    "errors", "config", "files", "spirometry", "read", "prepare", "phantom", "generated", "dataset", "supervision", "networks", "objectives", "batches",
+    "errors", "config", "files", "spirometry", "read", "prepare", "phantom", "generated", "dataset", "supervision", "networks", "objectives", "methods", "batches",
     "checkpoint", "processes", "loop", "train", "encode", "generate", "pictures", "metrics", "evaluate", "predict", "report", "study",
     "tables", "run", "cli",
 )  # fmt: skip
