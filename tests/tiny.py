@@ -126,9 +126,11 @@ def made_net(network: NetworkConfig = NETWORK, channels: int = 2, size: tuple[in
     return VAE(network, channels, size, **options)
 
 
-def made_pair(method: MethodConfig, network: NetworkConfig | None = None, seed: int = 0, size: tuple[int, ...] = (8, 8, 8)):
+def made_pair(
+    method: MethodConfig, network: NetworkConfig | None = None, seed: int = 0, size: tuple[int, ...] = (8, 8, 8), channels: int = 2
+):
     """A network (a small one that fits, if none is given) and the method's objective, as a run builds them."""
     torch.manual_seed(seed)
     network = network or latents_of(method)
     config = run_config("vae").model_copy(update={"method": method, "network": network})
-    return build(config, (2, *size))
+    return build(config, (channels, *size))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from exempt import COUNTS_BATCH, UNORDERED
 from tiny import METHODS, NAMES, latents_of, made_batch, made_pair, run_config
+from torch.distributions import Normal
 
 from copdvae.errors import ConfigError
 from copdvae.loop import descend
@@ -25,6 +26,10 @@ def carried_noise(monkeypatch, order=None):
         table = torch.randn(rows, *shape[1:], generator=torch.Generator().manual_seed(next(draws)))
         return table if order is None or rows != 6 else table[order]
 
+    def uniform(like):
+        return torch.distributions.Normal(0, 1).cdf(noise(like.shape)).to(like)
+
+    monkeypatch.setattr(torch, "rand_like", uniform)  # of masks and Gumbel's
     monkeypatch.setattr(torch.distributions.Normal, "rsample", lambda q, shape=(): q.loc + q.scale * noise(q.loc.shape))
 
 
@@ -215,6 +220,56 @@ def test_losses_are_float32_under_bf16_autocast_and_near_those_without(kind, mon
     for name, value in {**rough.by_player, **rough.logs, **rough.terms}.items():
         assert value.dtype == torch.float32, name
     torch.testing.assert_close(rough.by_player["model"], exact.by_player["model"], rtol=0.05, atol=1)
+
+
+@every_method
+def test_latents_and_pair_terms_are_float32_under_bf16_autocast(kind, monkeypatch):
+    """Every posterior that a step makes, every draw from one, every pair's logit and loss; bf16 has steps of .016 near 2."""
+    method, batch, seen = kind(), made_batch(kind()), set()
+    net, objective = made_pair(method)
+
+    def watched(original):
+        def function(*arguments, **settings):
+            found = original(*arguments, **settings)
+            seen.update({found.loc.dtype, found.scale.dtype} if isinstance(found, Normal) else {found.dtype})
+            return found
+
+        return function
+
+    for owner, name in [(net, "encode"), (net, "latent"), (Normal, "rsample"), (objective, "logit"), (objective, "pair_loss")]:
+        if hasattr(owner, name):
+            monkeypatch.setattr(owner, name, watched(getattr(owner, name)))
+    with torch.autocast("cpu", torch.bfloat16):
+        every_loss(net, objective, batch, MOMENTS[-1])
+        objective.posterior(net, batch)
+    assert seen == {torch.float32}
+
+
+@every_method
+@pytest.mark.parametrize("network", ["conv", "paper_c"])
+def test_each_player_goes_down_on_grey_images_of_two_dimensions_too(kind, network):
+    """16 x 16 of one channel: a short step of each player, by itself, makes its own loss less."""
+    method, size = kind(), (16, 16)
+    batch = made_batch(method, size=size, channels=1)
+
+    def made():
+        return made_pair(method, latents_of(method).model_copy(update={"kind": network}), size=size, channels=1)
+
+    def losses_now(net, objective):
+        torch.manual_seed(3)
+        return every_loss(net, objective, batch, 0)
+
+    for stage, player in [(k, name) for k, losses in enumerate(losses_now(*made())) for name in losses.by_player]:
+        net, objective = made()
+        weights = objective.players(net)[player]
+        loss = losses_now(net, objective)[stage].by_player[player]
+        gradients = torch.autograd.grad(loss, weights, materialize_grads=True, allow_unused=True)
+        length = torch.stack([gradient.norm() for gradient in gradients]).norm()
+        with torch.no_grad():
+            for weight, gradient in zip(weights, gradients, strict=True):
+                weight -= 1e-3 * gradient / length
+        assert losses_now(net, objective)[stage].by_player[player] < loss
+        assert objective.posterior(net, batch).loc.shape == (6, net.latents)
 
 
 @every_method

@@ -78,6 +78,17 @@ def test_the_gradient_in_float32_is_that_of_high_precision(a):
         assert float(x.grad) == pytest.approx(float(exact), rel=1e-4 if dtype == torch.float64 else 2e-3)
 
 
+@pytest.mark.parametrize("y", [0.0, 0.5, 0.7, 1.0])
+@pytest.mark.parametrize("a", [1e-6, -1e-6, 1e-4, -1e-4])
+def test_the_whole_pair_term_has_the_gradient_of_float64_near_a_logit_of_0(a, y):
+    """d log p / da = y - sigmoid(a) - (1 / sinh(a) - 1 / a), whose last part is -a / 6; at y = 1/2 all but a twelfth of `a` cancels."""
+    exact = y - 1 / (1 + math.exp(-a)) + a / 6 - 7 * a**3 / 360
+    for dtype, tolerance in ((torch.float32, 1e-7), (torch.float64, 1e-14)):
+        x = torch.tensor([a], dtype=dtype, requires_grad=True)
+        pair_log_likelihood(x, torch.tensor([y], dtype=dtype)).sum().backward()
+        assert float(x.grad) == pytest.approx(exact, abs=tolerance)
+
+
 def test_series_and_closed_form_meet_at_their_border():
     a = torch.linspace(0.09, 0.11, 201, dtype=torch.double)
     torch.testing.assert_close(log_continuous_bernoulli_constant(a), torch.log(torch.tanh(a / 2) / a), atol=1e-9, rtol=0)
