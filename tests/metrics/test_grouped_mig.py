@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import mutual_info_score
 
 from copdvae.metrics.grouped_mig import grouped_mig, grouped_mig_interval
-from copdvae.metrics.information import bins_for, entropy, equal_width
+from copdvae.metrics.information import bins_for, cut_at_deciles, entropy, equal_width
 
 
 @pytest.fixture
@@ -113,6 +114,19 @@ def test_ten_separated_clusters_of_five_hundred_subjects_score_above_95_hundredt
     u, v = centre + 0.03 * rng.normal(size=(500, 2)), rng.normal(size=(500, 8))
     assert grouped_mig(u, v, t) > 0.95
     assert grouped_mig(v[:, :2], np.c_[v[:, 2:], centre[:, 0]], t) < 0
+
+
+@pytest.mark.parametrize("rho", [0.5, 0.9])
+def test_a_gaussian_code_of_a_gaussian_target_scores_what_its_correlation_says(rho, rng):
+    """The target cut at its deciles; truth: 1 less the entropy of the tenth given the code, by quadrature, in units of log 10."""
+    z = np.linspace(-8, 8, 2_001)
+    below = norm.cdf((norm.ppf(np.linspace(0, 1, 11))[:, None] - rho * z) / np.sqrt(1 - rho**2))
+    share = np.diff(below, axis=0)
+    left = -(share * np.log(np.where(share > 0, share, 1))).sum(axis=0)
+    truth = 1 - np.sum(left * norm.pdf(z)) * (z[1] - z[0]) / np.log(10)
+    t, noise = rng.normal(size=(2, 20_000))
+    u = rho * t + np.sqrt(1 - rho**2) * noise
+    assert grouped_mig(u, np.zeros(20_000), cut_at_deciles(t, t)) == pytest.approx(truth, abs=0.015)
 
 
 def test_a_code_with_noise_scores_what_its_densities_say(rng):

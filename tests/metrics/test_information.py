@@ -53,6 +53,14 @@ def test_bins_are_those_of_numpy_also_on_their_edges(values, bins, scale):
         assert not found.any()
 
 
+@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(2, 25))
+def test_a_code_a_rounding_below_an_edge_is_below_it(low, width, bins):
+    inner = np.linspace(low, low + width, bins + 1)[1:-1]
+    z = np.r_[low, low + width, np.nextafter(inner, -np.inf), inner]
+    edges = np.linspace(z.min(), z.min() + np.ptp(z), bins + 1)  # as they come from the codes
+    assert equal_width(z, bins).ravel().tolist() == np.digitize(z, edges[1:-1]).tolist()
+
+
 def test_shares_are_information_over_entropy_for_every_latent_and_factor(rng):
     z, factors = rng.normal(size=(300, 3)), np.c_[rng.integers(0, 4, (300, 2)), np.ones(300)]
     found = shares(z, factors, 20)
