@@ -7,14 +7,17 @@ from pydantic import Field
 from copdvae.objectives.ada_gvae import AdaGVAEConfig
 from copdvae.objectives.ada_ml_vae import AdaMLVAEConfig
 from copdvae.objectives.base import Batch, Losses, MethodConfig, Objective, Pairs, Stream
+from copdvae.objectives.beta_tcvae import BetaTCVAEConfig
 from copdvae.objectives.beta_vae import BetaVAEConfig
 from copdvae.objectives.dsd import DSDConfig
+from copdvae.objectives.factor_vae import FactorVAEConfig
 from copdvae.objectives.group_tcvae import GroupTCVAEConfig
 from copdvae.objectives.gvae import GVAEConfig
 from copdvae.objectives.ml_vae import MLVAEConfig
 from copdvae.objectives.pairwise import PairwiseConfig
 from copdvae.objectives.supervised import SupervisedConfig
 from copdvae.objectives.vae import VAEConfig
+from copdvae.objectives.wela_vae import WeLaVAEConfig
 
 Method = Annotated[
     VAEConfig
@@ -22,11 +25,14 @@ Method = Annotated[
     | PairwiseConfig
     | SupervisedConfig
     | DSDConfig
+    | WeLaVAEConfig
     | GVAEConfig
     | MLVAEConfig
     | GroupTCVAEConfig
     | AdaGVAEConfig
-    | AdaMLVAEConfig,
+    | AdaMLVAEConfig
+    | FactorVAEConfig
+    | BetaTCVAEConfig,
     Field(discriminator="method"),
 ]
 

@@ -10,4 +10,5 @@ UNORDERED: dict[str, set[str]] = {
 # Methods that estimate a density from the batch, or average over it inside a norm: a batch with every image twice is another sample.
 COUNTS_BATCH: dict[str, str] = {
     "dsd": "an unlabelled image swaps with the one half a batch on, which would be its own copy",
+    "wela_vae": "its total correlation is that of the batch",
 }
