@@ -15,15 +15,20 @@ from copdvae.dataset import AugmentConfig, Subjects
 from copdvae.files import write_with
 from copdvae.networks import VAE
 from copdvae.objectives import Objective
+from copdvae.supervision.labels import LabelsConfig, fit_labels
 from copdvae.train import RunConfig, choose_device, load_run
 
 CHUNK = 64
 
 
-def encode(subjects: Subjects, folder: Path, split: pd.Series) -> pd.DataFrame:
-    """Encode every subject with a finished run's network; write and return the table. `split` is indexed by subject_id."""
+def encode(subjects: Subjects, folder: Path, split: pd.Series, told: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Encode every subject with a finished run's network; write and return the table. `split` is indexed by subject_id.
+
+    `told` has every subject's measures, test subjects' too. Only a method that `leaks` looks at them: its scores then show the leak.
+    """
     config, net, objective = load_run(folder, subjects.image.shape[1:])
-    mean, std = posterior(subjects, config, net, objective)
+    labels = labels_of(subjects, config, split, told) if config.method.leaks else None
+    mean, std = posterior(subjects, config, net, objective, labels)
     names = latent_names(config)
     table = pd.DataFrame({"subject_id": subjects.ids, "split": split.reindex(subjects.ids).fillna("").to_numpy()})
     table[names] = mean
@@ -40,11 +45,22 @@ def latent_names(config: RunConfig) -> list[str]:
     return [f"{'p' if config.method.readout == 'direct' else 'z'}_{i}" for i in range(d)]
 
 
+def labels_of(subjects: Subjects, config: RunConfig, split: pd.Series, told: pd.DataFrame | None) -> np.ndarray | None:
+    """The labels that the run's encoder is given: (N, T) float32, bins from training subjects. None where nothing is known."""
+    settings: LabelsConfig | None = getattr(config.method, "labels", None)
+    if told is None or settings is None:
+        return None
+    training = told.reindex(split.index[(split == "train").to_numpy()].intersection(subjects.ids))
+    return fit_labels(training, settings).of(told.reindex(subjects.ids))
+
+
 @torch.no_grad()
-def posterior(subjects: Subjects, config: RunConfig, net: VAE, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
-    """Means and standard deviations of q(z|x): (N, D), (N, D) float32. Images are not augmented."""
+def posterior(
+    subjects: Subjects, config: RunConfig, net: VAE, objective: Objective, labels: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Means and standard deviations of q(z|x): (N, D), (N, D) float32. Images are not augmented; `labels` (N, T): see `encode`."""
     device = choose_device(config.train.device)
     net, objective = net.to(device).eval(), objective.to(device).eval()
-    everyone = Batches(subjects, np.arange(len(subjects)), CHUNK, 0, "image", AugmentConfig())
+    everyone = Batches(subjects, np.arange(len(subjects)), CHUNK, 0, "image", AugmentConfig(), labels=labels)
     found = [objective.posterior(net, batch.to(device)) for batch in everyone.whole(CHUNK)]
     return torch.cat([q.loc for q in found]).cpu().numpy(), torch.cat([q.scale for q in found]).cpu().numpy()

@@ -37,6 +37,8 @@ def predict(run: Path, manifest: Path, out: Path, cache: Path, workers: int = 0)
     facts = json.loads((run / "run.json").read_text())
     if facts["readout"] == "direct":
         raise ConfigError(f"{run.name}: a yardstick, not a method: choose a run with a latent space")
+    if facts.get("leaks"):
+        raise ConfigError(f"{run.name}: {facts['leaks']}, and new scans have none: choose another run")
     prepared = ingest(manifest, cache, IngestConfig(grid=facts["grid"]), workers or cores())
     if not len(prepared.index):
         raise ConfigError(f"{manifest}: none of its scans could be prepared; see {cache.name}/rejected.csv for the reasons")

@@ -144,7 +144,8 @@ def train_one(study: Study, config: RunConfig, show: Show, stop: Callable[[], bo
     if not (folder / "pictures.safetensors").is_file():
         draw_run(subjects, folder, tables.split, tables.targets.loc[:, "fev1_pp"])
     if not (folder / "latents.parquet").is_file():
-        encode(subjects, folder, tables.split)
+        told = cohort_labels(tables, ("train", "validation", "test")) if config.method.leaks else None
+        encode(subjects, folder, tables.split, told)
     return folder
 
 
@@ -183,6 +184,7 @@ def evaluate(study: Study) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     collapsed: list[str] = []
     leading: list[str] = []
+    leaking: set[str] = set()  # scored, marked, and compared with nothing
     for config in plan(study, tables):
         folder = out / "runs" / config.id
         if not (folder / "latents.parquet").is_file():
@@ -191,15 +193,19 @@ def evaluate(study: Study) -> pd.DataFrame:
         everything.setdefault(config.method.name, {})[config.seed] = predictions_of_run(latents, facts, truth, study.evaluate)
         rows += mig_rows(config.method.name, config.seed, latents, facts, truth, study.evaluate)
         collapsed += [f"{config.method.name}, seed {config.seed}: {facts['collapse']}"] if facts["collapse"] else []
-        leading += [config.method.name] if facts["readout"] == "u" and config.method.name not in leading else []
+        leaking |= {config.method.name} if config.method.leaks else set()
+        told = facts["readout"] in ("u", "all") and not config.method.leaks
+        leading += [config.method.name] if told and config.method.name not in leading else []
     everything |= {name: {"": found} for name, found in baselines(truth, study.evaluate).items()}
     for method, found in everything.items():
         rows += score_rows(method, found, truth, tops, study.evaluate)
+    rows = [row | {"note": "leaks", "ceiling": None} if row["method"] in leaking else row for row in rows]
+    compared = {method: found for method, found in everything.items() if method not in leaking}
 
     columns = ["method", "seed", "target", "metric", "value", "low", "high", "ceiling", "n", "note"]
     scores = pd.DataFrame(rows).reindex(columns=columns)
     write_csv(out / "scores.csv", scores)
-    write_csv(out / "differences.csv", pd.DataFrame(difference_rows(everything, leading, truth, study.evaluate)))
+    write_csv(out / "differences.csv", pd.DataFrame(difference_rows(compared, leading, truth, study.evaluate)))
     write_csv(out / "predictions.csv", prediction_rows(everything, truth))
     write_csv(out / "rejected.csv", tables.rejected)
     write_csv(out / "cohort.csv", cohort_table(tables))

@@ -77,9 +77,9 @@ def left_out(study: Study, found: Phenotypes) -> pd.DataFrame:
     return table.assign(expected=["yes" if k else "no" for k in known]).sort_values(["subject_id", "stage"], ignore_index=True)
 
 
-def cohort_labels(tables: Tables) -> pd.DataFrame:
+def cohort_labels(tables: Tables, parts: tuple[str, ...] = ("train", "validation")) -> pd.DataFrame:
     """Spirometry and targets of training and validation subjects: all that training may know. Test subjects have no row."""
-    seen = tables.split.index[tables.split.isin(["train", "validation"]).to_numpy()].intersection(tables.index.index)
+    seen = tables.split.index[tables.split.isin(parts).to_numpy()].intersection(tables.index.index)
     return tables.phenotypes.loc[seen].drop(columns=list(TARGETS), errors="ignore").join(tables.targets.loc[seen])
 
 

@@ -273,7 +273,7 @@ class Run:
         config = self.config
         return {
             "study": config.study, "method": config.method.method, "label": config.method.name, "seed": config.seed, "id": config.id,
-            "readout": config.method.readout,
+            "readout": config.method.readout, "leaks": config.method.leaks,
             "grid": config.grid,
             "shape": list(self.cohort.subjects.image.shape[1:]), "u": config.network.u, "latents": config.network.u + config.network.v,
             "best": self.best, "collapse": self.collapse(), "parameters": sum(p.numel() for p in self.net.parameters()),

@@ -94,6 +94,11 @@ class MethodConfig(Config):
         """Numbers a subject that the encoder gets beside the image."""
         return 0
 
+    @property
+    def leaks(self) -> str:
+        """Why scores of its latents say nothing about images, as "its encoder is given the labels"; empty where they do."""
+        return ""
+
     def misfit(self, u: int, v: int) -> str:
         """Why d(u) and d(v) do not fit what the method is told, as in "d(u) must be 2, one a label"; empty where they do."""
         return ""

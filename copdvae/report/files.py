@@ -12,7 +12,7 @@ import yaml
 from safetensors import SafetensorError, safe_open
 
 from copdvae.errors import CopdvaeError
-from copdvae.report.words import BASELINES
+from copdvae.report.words import BASELINES, KINDS
 
 Frame = Any  # a pandas DataFrame: pandas types every selection as a union that no checker can follow
 Column = Any  # a pandas Series
@@ -45,8 +45,13 @@ class Run:
 
     @property
     def readout(self) -> str:
-        """How u is found: "u" by place, "ranked" by rank, "direct" where the outputs are predictions."""
+        """How u is found: "u" by place, "all" latents, "ranked" by rank, "direct" where the outputs are predictions."""
         return str(self.facts.get("readout", "u"))
+
+    @property
+    def kind(self) -> str:
+        """A key of `words.KINDS`."""
+        return "leaks" if self.facts.get("leaks") else "u" if self.readout == "all" else self.readout
 
 
 @dataclass(frozen=True)
@@ -66,13 +71,13 @@ class Study:
         """A key of `words.KINDS`."""
         if method in BASELINES:
             return "baseline"
-        return next((run.readout for run in self.runs if run.method == method), "direct" if method == "supervised" else "u")
+        return next((run.kind for run in self.runs if run.method == method), "direct" if method == "supervised" else "u")
 
     def methods(self) -> list[str]:
         """All methods, learnt ones first, in the order of their kinds and then of the files."""
         scored = [] if self.scores is None else list(self.scores["method"])
         names = list(dict.fromkeys([*scored, *(run.method for run in self.runs)]))
-        kinds = ["u", "ranked", "direct", "baseline"]
+        kinds = list(KINDS)
         return sorted(names, key=lambda name: (kinds.index(self.kind(name)), BASELINES.index(name) if name in BASELINES else 0))
 
     def by_method(self) -> dict[str, list[Run]]:

@@ -46,9 +46,10 @@ KINDS = {
     "u": "Learnt with weak knowledge of lung function",
     "ranked": "Learnt from images alone",
     "direct": "Trained to predict the measures themselves",
+    "leaks": "Shown the measures of the scored subjects: no fair comparison",
     "baseline": "Baselines without a learnt representation",
 }
-KIND_COLOURS = {"u": "#0b6e8a", "ranked": "#7c6a9c", "direct": "#c26a1b", "baseline": "#8b95a1"}
+KIND_COLOURS = {"u": "#0b6e8a", "ranked": "#7c6a9c", "direct": "#c26a1b", "leaks": "#b23a48", "baseline": "#8b95a1"}
 
 METHODS = {
     "vae": ("VAE", "Learns to compress each CT into a few numbers from which it can be redrawn. It is told nothing about the patient."),
