@@ -170,6 +170,8 @@ def test_sampling_takes_one_member_of_each_pair_at_a_time():
             joint = sum(weight[j] * dense[j].prod() for j in weight)
             values.append(joint.log() - sum(weight[j] * dense[j] for j in weight).log().sum())
     torch.testing.assert_close(losses.logs["tc"].double(), torch.stack(values).mean(), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(losses.terms["tc"], 10 * losses.logs["tc"])
+    torch.testing.assert_close(losses.by_player["model"], sum(losses.terms.values()))
     assert set(losses.by_player) == {"model"}, "sampling needs no critic"
 
 
