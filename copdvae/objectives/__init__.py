@@ -13,8 +13,13 @@ from copdvae.objectives.dsd import DSDConfig
 from copdvae.objectives.factor_vae import FactorVAEConfig
 from copdvae.objectives.group_tcvae import GroupTCVAEConfig
 from copdvae.objectives.gvae import GVAEConfig
+from copdvae.objectives.larvae import LaRVAEConfig
 from copdvae.objectives.ml_vae import MLVAEConfig
 from copdvae.objectives.pairwise import PairwiseConfig
+from copdvae.objectives.parted_vae import PartedVAEConfig
+from copdvae.objectives.ss_beta_tcvae import SSBetaTCVAEConfig
+from copdvae.objectives.ss_beta_vae import SSBetaVAEConfig
+from copdvae.objectives.ss_factor_vae import SSFactorVAEConfig
 from copdvae.objectives.supervised import SupervisedConfig
 from copdvae.objectives.vae import VAEConfig
 from copdvae.objectives.wela_vae import WeLaVAEConfig
@@ -26,13 +31,18 @@ Method = Annotated[
     | SupervisedConfig
     | DSDConfig
     | WeLaVAEConfig
+    | PartedVAEConfig
     | GVAEConfig
     | MLVAEConfig
     | GroupTCVAEConfig
     | AdaGVAEConfig
     | AdaMLVAEConfig
     | FactorVAEConfig
-    | BetaTCVAEConfig,
+    | BetaTCVAEConfig
+    | SSBetaVAEConfig
+    | SSFactorVAEConfig
+    | SSBetaTCVAEConfig
+    | LaRVAEConfig,
     Field(discriminator="method"),
 ]
 

@@ -5,6 +5,7 @@ UNORDERED: dict[str, set[str]] = {
     "dsd": {"model", "reconstruction", "rebuilt"},  # unlabelled images swap with the one half a batch on: see test_dsd.py
     "group_tcvae": {"critic"},  # its permuted samples
     "factor_vae": {"critic"},  # likewise
+    "ss_factor_vae": {"critic"},
 }
 
 # Methods that estimate a density from the batch, or average over it inside a norm: a batch with every image twice is another sample.
