@@ -71,15 +71,18 @@ def chen_mig(
 
 def information_without(mean: np.ndarray, std: np.ndarray, targets: np.ndarray, draws: Draws, block: np.ndarray) -> np.ndarray:
     """I of a group of latents (n, d) and each column of targets (n, T), without each block and without none: (BLOCKS + 1, T), nats."""
-    density = densities(mean[draws.row] + std[draws.row] * draws.noise, mean, std)  # (draws, n)
-    classes = int(targets.max()) + 1
-    member = (targets[:, :, None] == np.arange(classes)).reshape(len(targets), -1).astype(float)  # (n, T * classes)
-    count = np.array([member[block == b].sum(axis=0) for b in range(BLOCKS)])  # (BLOCKS, T * classes)
-    own = np.arange(targets.shape[1]) * classes + targets[draws.row]  # (draws, T): each draw's own class
-    of_class = np.stack([np.take_along_axis(density[:, block == b] @ member[block == b], own, axis=1) for b in range(BLOCKS)])
-    of_all = np.stack([density[:, block == b].sum(axis=1) for b in range(BLOCKS)])  # (BLOCKS, draws)
+    order = np.argsort(block, kind="stable")  # a block is then a slice
+    parts = [slice(*np.searchsorted(block[order], (b, b + 1))) for b in range(BLOCKS)]
+    density = densities(mean[draws.row] + std[draws.row] * draws.noise, mean[order], std[order])  # (draws, n)
+    n, columns, classes = len(block), targets.shape[1], int(targets.max()) + 1
+    member = np.ones((n, 1 + columns * classes))  # everyone, then each class of each column
+    member[:, 1:] = (targets[order, :, None] == np.arange(classes)).reshape(n, -1)
+    own = 1 + np.arange(columns) * classes + targets[draws.row]  # (draws, columns): each draw's own class
+    count = np.array([member[part].sum(axis=0) for part in parts])
+    sums = [density[:, part] @ member[part] for part in parts]  # BLOCKS of (draws, 1 + columns * classes)
+    of_class, of_all = np.array([np.take_along_axis(total, own, axis=1) for total in sums]), np.array([total[:, 0] for total in sums])
 
-    found = np.empty((BLOCKS + 1, targets.shape[1]))
+    found = np.empty((BLOCKS + 1, columns))
     for b in range(BLOCKS + 1):
         kept, rest = np.arange(BLOCKS) != b, block[draws.row] != b
         in_class = of_class[kept].sum(axis=0)[rest] / count[kept].sum(axis=0)[own[rest]]

@@ -75,6 +75,8 @@ def test_a_copy_of_u_in_v_takes_the_gap_away_and_u_in_v_alone_turns_it_round(rng
     assert alone.adjusted.value > 0.4
     assert doubled.adjusted.value == pytest.approx(0, abs=0.06)  # its own noise: the copy is drawn anew
     assert turned.adjusted.value == pytest.approx(-alone.adjusted.value, abs=0.06)
+    twice = chen_mig(u, u_std, np.column_stack([u, u]), np.column_stack([u_std, u_std]), label)
+    assert twice.adjusted.value == pytest.approx(0, abs=0.06), "the best of v counts, not their sum"
 
 
 def test_order_of_v_shift_and_scale_do_not_matter(rng):
