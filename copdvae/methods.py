@@ -26,14 +26,16 @@ def methods() -> list[dict[str, Any]]:
 
 
 def describe(kind: type[MethodConfig]) -> dict[str, Any]:
-    """One method. `batches` and `latents` are lists; `batches` has an entry a variant where they differ."""
+    """One method. `batches` are those of its defaults, and of each variant that takes others."""
     schema = kind.model_json_schema()
-    variants = schema["properties"].get("variant", {}).get("enum", [])
-    made = {variant: kind.model_validate({"variant": variant}) for variant in variants} or {"": kind()}
-    batches = {variant: [config.needs, *config.also] for variant, config in made.items()}
-    if len({tuple(streams) for streams in batches.values()}) == 1:
-        batches = {"": next(iter(batches.values()))}
-    tried = [kind().misfit(u, v) for u in (1, 2, 3) for v in (1, 2, 0)]
+    definitions = schema.get("$defs", {})
+    default = kind()
+    batches = {"": [default.needs, *default.also]}
+    for choice in choices_of(schema, definitions):
+        config = kind.model_validate(choice)
+        if [config.needs, *config.also] != batches[""]:
+            batches[", ".join(leaves(choice))] = [config.needs, *config.also]
+    tried = [default.misfit(u, v) for u in (1, 2, 3) for v in (1, 2, 0)]
     return {
         "method": kind.model_fields["method"].default,
         "paper": kind.paper,
@@ -41,24 +43,52 @@ def describe(kind: type[MethodConfig]) -> dict[str, Any]:
         "batches": batches,
         "u": U[kind.readout],
         "latents": list(dict.fromkeys(why for why in tried if why)),  # what d(u) and d(v) must be
-        "settings": settings_of(schema, schema.get("$defs", {})),
+        "settings": settings_of(schema, definitions),
         "strict": dict(kind.quirks),
     }
 
 
-def settings_of(schema: dict[str, Any], definitions: dict[str, Any], above: str = "", defaults: Any = None) -> list[dict[str, Any]]:
-    """Each setting's dotted name, default, type, bounds and choices; `defaults` are those of a model inside another."""
-    found = []
+def choices_of(schema: dict[str, Any], definitions: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every choice of a variant, also of a method that the method is built on, as settings."""
+    found: list[dict[str, Any]] = [{}]
     for name, field in schema["properties"].items():
-        if "const" in field or above + name == "label":  # the method's own name, and the user's for it
-            continue
-        default = field.get("default") if defaults is None else defaults.get(name, field.get("default"))
-        inner = definitions.get(field.get("$ref", "").rpartition("/")[2])
-        if inner is not None and "properties" in inner:
-            found += settings_of(inner, definitions, f"{above}{name}.", default)
-            continue
-        entry = {"name": above + name, "default": default, "values": values_of(field, definitions)}
-        found.append(entry | {key: field[key] for key in (*BOUNDS, "enum") if key in field})
+        bases = [model for model in models_in(field, definitions) if "method" in model["properties"]]
+        options: list[Any] = field["enum"] if name == "variant" else []
+        for base in bases:
+            options += [{"method": base["properties"]["method"]["const"]} | inner for inner in choices_of(base, definitions)]
+        found = [chosen | {name: option} for chosen in found for option in options] if options else found
+    return found
+
+
+def leaves(choice: dict[str, Any]) -> list[str]:
+    return [leaf for value in choice.values() for leaf in (leaves(value) if isinstance(value, dict) else [value])]
+
+
+def models_in(field: dict[str, Any], definitions: dict[str, Any]) -> list[dict[str, Any]]:
+    """The models that a field holds: none, one, or those of a union."""
+    named = [definitions[option["$ref"].rpartition("/")[2]] for option in (field, *field.get("oneOf", [])) if "$ref" in option]
+    return [model for model in named if "properties" in model]
+
+
+def settings_of(schema: dict[str, Any], definitions: dict[str, Any], above: str = "", defaults: Any = None) -> list[dict[str, Any]]:
+    """Each setting's dotted name, default, what it may be, and bounds and choices as JSON Schema has them.
+
+    `defaults` are those of a model inside another. Settings of a union's models have `with`: the `method` that they belong to.
+    """
+    found: list[dict[str, Any]] = []
+    for name, field in schema["properties"].items():
+        default = (defaults or {}).get(name, field.get("default"))
+        models = models_in(field, definitions)
+        if len(models) > 1:
+            tags = [model["properties"]["method"]["const"] for model in models]
+            found.append({"name": f"{above}{name}.method", "default": default["method"], "values": " | ".join(tags), "enum": tags})
+        for model in models:
+            tag = model["properties"].get("method", {}).get("const")
+            inner = settings_of(model, definitions, f"{above}{name}.", default if tag in (None, default.get("method")) else None)
+            found += [setting | {"with": tag} for setting in inner] if len(models) > 1 else inner
+        if not models and "const" not in field and (name != "label" or "method" not in schema["properties"]):  # names, not settings
+            entry = {"name": above + name, "default": default, "values": values_of(field, definitions)}
+            found.append(entry | {key: field[key] for key in (*BOUNDS, "enum") if key in field})
     return found
 
 
@@ -93,13 +123,17 @@ def lines_of(method: dict[str, Any]) -> list[str]:
         ("u", "; ".join([method["u"], *method["latents"]])),
     ]
     lines = [method["method"]] + [line for name, text in rows for line in wrapped(name, text)]
-    settings = [(setting["name"], as_yaml(setting["default"]), setting["values"]) for setting in method["settings"]]
+    settings = [(setting["name"], as_yaml(setting["default"]), words_of(setting)) for setting in method["settings"]]
     wide, wide_default = (max((len(row[column]) for row in settings), default=0) for column in (0, 1))
     for number, (name, default, values) in enumerate(settings):
         lines += wrapped("" if number else "settings", f"{name:<{wide}}  {default:<{wide_default}}  {values}", INDENT + wide + 2)
     for number, (name, text) in enumerate(method["strict"].items()):
         lines += wrapped("" if number else "strict", f"{name}: {text}")
     return lines
+
+
+def words_of(setting: dict[str, Any]) -> str:
+    return setting["values"] + (f", with {setting['with']}" if "with" in setting else "")
 
 
 def as_yaml(value: Any) -> str:

@@ -1,6 +1,7 @@
 """The list of methods says what is true of each: tried out on the configurations themselves."""
 
 import json
+import re
 
 import pytest
 from test_cli import called
@@ -8,7 +9,7 @@ from tiny import METHODS, NAMES
 
 from copdvae.config import read_yaml
 from copdvae.errors import ConfigError
-from copdvae.methods import BATCHES, U, as_text, as_yaml, methods, values_of
+from copdvae.methods import BATCHES, U, as_text, as_yaml, methods, values_of, words_of
 from copdvae.objectives.base import Stream
 
 LISTED = {method["method"]: method for method in methods()}
@@ -25,15 +26,28 @@ def settings(name: str, value) -> dict:
     return {first: settings(rest, value)} if rest else {name: value}
 
 
-def complaint(kind, name: str, value) -> str:
+def plain_with(kind, setting: dict) -> dict:
+    """A method's defaults; on the base that a setting belongs to."""
+    plain, first = kind().plain(), setting["name"].partition(".")[0]
+    if setting.get("with", "") != (plain[first].get("method", "") if isinstance(plain[first], dict) and "with" in setting else ""):
+        plain[first] = METHODS[NAMES.index(setting["with"])]().plain()
+    return plain
+
+
+def complaint(kind, setting: dict, value) -> str:
     """What is wrong with a method that has one setting changed; empty where it is taken."""
-    plain = kind().plain()
+    plain, name = plain_with(kind, setting), setting["name"]
     first, _, rest = name.partition(".")
     try:
         kind.parse(plain | {first: plain[first] | settings(rest, value) if rest else value})
     except ConfigError as error:
         return str(error)
     return ""
+
+
+def ends(setting: dict) -> str:
+    """How the place of a setting ends in a complaint; of a union's tag it is the union's."""
+    return setting["name"].removesuffix(".method").rpartition(".")[2] + ": "
 
 
 def test_every_method_is_listed_once_and_in_the_union_s_order():
@@ -45,10 +59,11 @@ def test_a_method_is_described_as_its_configuration_is(kind):
     found, default = of(kind), kind()
     assert (found["paper"], found["told"], found["strict"]) == (kind.paper, kind.told, kind.quirks)
     assert found["u"] == U[kind.readout]
-    for variant, streams in found["batches"].items():
-        config = kind(variant=variant) if variant else default
-        assert streams == [config.needs, *config.also]
+    assert found["batches"][""] == [default.needs, *default.also]
     if "variant" in kind.model_fields:
+        strict = kind(variant="strict")
+        assert found["batches"].get("strict", found["batches"][""]) == [strict.needs, *strict.also]
+    if any(setting["name"].endswith("variant") for setting in found["settings"]):
         assert found["strict"], "what `strict` copies has names"
     for why in found["latents"]:
         assert why in {default.misfit(u, v) for u in (1, 2, 3) for v in (0, 1, 2)}
@@ -56,32 +71,31 @@ def test_a_method_is_described_as_its_configuration_is(kind):
 
 @every_method
 def test_defaults_and_choices_are_the_ones_that_are_taken(kind):
-    listed = {setting["name"]: setting for setting in of(kind)["settings"]}
-    assert {name.partition(".")[0] for name in listed} == set(kind.model_fields) - {"method", "label"}
-    for name, setting in listed.items():
-        here = kind().plain()
-        for part in name.split("."):
+    listed = of(kind)["settings"]
+    assert {setting["name"].partition(".")[0] for setting in listed} == set(kind.model_fields) - {"method", "label"}
+    for setting in listed:
+        here = plain_with(kind, setting)
+        for part in setting["name"].split("."):
             here = here[part]
-        assert setting["default"] == here, name
+        assert setting["default"] == here, setting["name"]
         for choice in setting.get("enum", ()):
-            assert "Input should be" not in complaint(kind, name, choice)
+            assert "Input should be" not in complaint(kind, setting, choice)
         if "enum" in setting:
-            assert f"{name}: Input should be" in complaint(kind, name, "zzz")
+            assert re.search(rf"{ends(setting)}Input .*{setting['enum'][-1]}", complaint(kind, setting, "zzz"))
 
 
 @every_method
 def test_ranges_end_where_they_are_said_to_end(kind):
     for setting in of(kind)["settings"]:
-        name, whole = setting["name"], "whole" in setting["values"]
-        step = 1 if whole else 1e-6
+        step = 1 if "whole" in setting["values"] else 1e-6
         for bound, outwards, allowed in (
             ("minimum", -1, True), ("exclusiveMinimum", -1, False), ("maximum", 1, True), ("exclusiveMaximum", 1, False),
         ):  # fmt: skip
             if bound in setting:
                 edge = setting[bound]
-                assert f"{name}: Input should be" in complaint(kind, name, edge + outwards * step)
-                assert ("Input should be" in complaint(kind, name, edge)) is not allowed
-                assert "Input should be" not in complaint(kind, name, edge - outwards * step)
+                assert f"{ends(setting)}Input should be" in complaint(kind, setting, edge + outwards * step)
+                assert ("Input should be" in complaint(kind, setting, edge)) is not allowed
+                assert "Input should be" not in complaint(kind, setting, edge - outwards * step)
 
 
 def test_unbounded_numbers_are_few_and_bounded_ones_are_said_so():
@@ -102,7 +116,7 @@ def test_the_command_prints_the_list_and_the_same_as_json():
         assert method["method"] in text.stdout.splitlines()
         words = " ".join(text.stdout.split())
         for setting in method["settings"]:
-            assert f"{setting['name']} {as_yaml(setting['default'])} {setting['values']}" in words
+            assert f"{setting['name']} {as_yaml(setting['default'])} {words_of(setting)}" in words
         for quirk, meaning in method["strict"].items():
             assert f"{quirk}: {' '.join(meaning.split())}" in words
     assert max(map(len, text.stdout.splitlines())) <= 120
@@ -130,5 +144,14 @@ def test_what_a_setting_may_be_is_said_in_words(schema, words):
 
 
 def test_variants_that_take_other_batches_are_told_apart():
-    made = LISTED["vae"] | {"batches": {"fixed": ["image"], "strict": ["image", "second"]}}
-    assert "a step    fixed: images; strict: images, a second batch of images" in as_text([made])
+    assert LISTED["factor_vae"]["batches"] == {"": ["image"], "strict": ["image", "second"]}
+    assert "a step    images; strict: images, a second batch of images" in as_text([LISTED["factor_vae"]])
+    assert LISTED["larvae"]["batches"] == {"": ["image", "label"], "factor_vae, strict": ["image", "second", "label"]}
+
+
+def test_settings_of_the_base_that_a_method_is_built_on_are_told_apart():
+    found = {(setting["name"], setting.get("with")): setting for setting in LISTED["larvae"]["settings"]}
+    assert found["base.method", None]["enum"] == ["beta_vae", "factor_vae", "beta_tcvae"]
+    assert found["base.beta", "beta_vae"]["default"] == 4
+    assert found["base.beta", "beta_tcvae"]["default"] == 6
+    assert "base.label" not in {name for name, _ in found}
