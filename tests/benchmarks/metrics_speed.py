@@ -2,8 +2,8 @@
 
     python tests/benchmarks/metrics_speed.py        prints, and writes docs/benchmarks/metrics.json
 
-10,000 codes of 10 latents and 5 factors (and 5,000 that DCI's trees are tested on). The described versions below are written from their description, a loop for each "for every";
-both sides must agree to 1e-9. Seconds are CPU seconds (machines are shared), of rounds in which the two sides alternate.
+10,000 codes of 10 latents and 5 factors (and 5,000 that DCI's trees are tested on). The described versions below are
+written from their description, a loop for each "for every"; both sides must agree to 1e-9. Seconds are CPU seconds (machines are shared), of rounds in which the two sides alternate.
 """
 
 import argparse
@@ -134,7 +134,8 @@ def main() -> None:
             "dci", lambda: dci(z, factors, test_z, test_factors, SEED)[:4], lambda: described_dci(z, factors, test_z, test_factors), 1
         ),
         "settings": {
-            "images": IMAGES, "test_images": TEST_IMAGES, "latents": LATENTS, "values_a_factor": SIZES, "votes": [TRAIN_VOTES, TEST_VOTES], "images_a_vote": BATCH,
+            "images": IMAGES, "test_images": TEST_IMAGES,
+            "latents": LATENTS, "values_a_factor": SIZES, "votes": [TRAIN_VOTES, TEST_VOTES], "images_a_vote": BATCH,
             "seed": SEED, "threads": os.environ["OMP_NUM_THREADS"],
         },
         "versions": {
