@@ -9,6 +9,8 @@ from torch.distributions import Normal
 
 from copdvae.supervision.groups import GroupsConfig, group_table
 
+STEPS = {"kind": "class", "columns": ["step"], "categories": [[0, 1, 2, 3, 4]]}
+
 # Settings that suit 16 x 16 images, and of the latents. `told`: kappa of u must reach .8 and the VAE's + .4. Others must reconstruct.
 LEARNS: dict[str, dict] = {
     "vae": {"method": {}},
@@ -29,6 +31,11 @@ LEARNS: dict[str, dict] = {
     "ada_gvae": {"method": {"groups": {"column": "step"}}},
     "ada_ml_vae": {"method": {"groups": {"column": "step"}}},
     "dsd": {"method": {"groups": {"column": "step"}}, "told": True},
+    "wela_vae": {"method": {"labels": STEPS, "beta": 4.0, "gamma": 300.0}, "told": True},
+    "parted_vae": {
+        "method": {"labels": STEPS | {"fraction": 0.3}, "capacity_u": 1.0, "capacity_z": 5.0, "gamma_bc": 100.0, "overlap": 0.05},
+        "told": True,
+    },
 }
 NOT_HERE = {"supervised": "is told several targets at once and has no u: tests/test_train.py"}
 
