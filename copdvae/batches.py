@@ -40,7 +40,7 @@ class Batches:
         self.also = also or {}
         self.seed = [seed, stream] if stream else [seed]  # a step's further batches are drawn apart from its main one
         self.items = len(pairs) if needs == "pair" and pairs is not None else len(rows)
-        self.epoch, self.order = -1, np.zeros(0, dtype=np.int64)
+        self.shuffled = -1, np.zeros(0, dtype=np.int64)  # the epoch, and its order
 
     def __call__(self, step: int) -> Batch:
         rng = np.random.default_rng([*self.seed, 1, step])
@@ -61,9 +61,10 @@ class Batches:
         """The next `count` items of an endless series of shuffled epochs; an epoch's incomplete last batch is left out."""
         steps_an_epoch = self.items // count
         epoch, place = divmod(step, steps_an_epoch)
-        if epoch != self.epoch:
-            self.epoch, self.order = epoch, np.random.default_rng([*self.seed, 0, epoch]).permutation(self.items)
-        return self.order[place * count : (place + 1) * count]
+        known = self.shuffled  # read and set as one: several threads may ask for steps of two epochs
+        if known[0] != epoch:
+            known = self.shuffled = epoch, np.random.default_rng([*self.seed, 0, epoch]).permutation(self.items)
+        return known[1][place * count : (place + 1) * count]
 
     def gather(
         self, places: np.ndarray, rng: np.random.Generator | None, group: np.ndarray | None = None, also: dict[str, Batch] | None = None
@@ -105,16 +106,16 @@ def group_of(drawn: np.ndarray) -> np.ndarray:
 
 
 class Prefetch:
-    """Makes the next step's batch in a thread while this one is trained on."""
+    """Makes the next steps' batches, one a thread, while this one is trained on."""
 
-    def __init__(self, batches: Callable[[int], Batch], pin: bool = False):
-        self.batches, self.pin = batches, pin
-        self.pool, self.ready = ThreadPoolExecutor(1), {}
+    def __init__(self, batches: Callable[[int], Batch], pin: bool = False, threads: int = 1):
+        self.batches, self.pin, self.threads = batches, pin, threads
+        self.pool, self.ready = ThreadPoolExecutor(threads), {}
 
     def __call__(self, step: int) -> Batch:
-        batch = self.ready.pop(step, None) or self.later(step)
-        self.ready = {step + 1: self.later(step + 1)}
-        return batch.result()
+        wanted = range(step, step + self.threads + 1)
+        self.ready = {number: self.ready.get(number) or self.later(number) for number in wanted}
+        return self.ready.pop(step).result()
 
     def later(self, step: int) -> "Future[Batch]":
         return self.pool.submit(lambda: self.batches(step).pinned() if self.pin else self.batches(step))

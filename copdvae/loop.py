@@ -60,13 +60,14 @@ def train(
 
         torch.manual_seed(step_seed(seed, step, processes.rank()))  # the noise, like the batch, is a function of the step
         logging = step % every.log == 0 or step + 1 == steps
+        measuring = logging and (step % every.save < every.log or step + 1 == steps)  # once a checkpoint: norms cost a backward pass a term
         rate, logs, norms = schedule(step), dict[str, Tensor](), dict[str, float]()
         for losses_of in (objective.before, objective):  # a method's pre-step is a true step of its own
             with torch.autocast(torch.device(device).type, torch.bfloat16) if bf16 else nullcontext():
                 losses: Losses | None = losses_of(net, batch, step)
             if losses is None:
                 continue
-            if logging:
+            if measuring:
                 norms |= gradient_norms(losses.terms, players["model"])
             descend(losses, players, optimizers, {name: base * rate for name, base in rates.items()})
             logs |= named(losses)

@@ -307,3 +307,14 @@ def test_pictures_come_as_numbers_from_0_to_1_and_are_not_changed():
     assert image.dtype == np.float32
     assert lung.all()
     assert present.tolist() == [[1]]
+
+
+def test_batches_made_ahead_by_several_threads_are_those_made_one_by_one():
+    subjects = made_subjects(12)
+    one = Batches(subjects, np.arange(12), 4, 0, "image", AugmentConfig(shift=1))
+    many = Prefetch(Batches(subjects, np.arange(12), 4, 0, "image", AugmentConfig(shift=1)), threads=4)
+    steps = [*range(40), 7, 8]
+    try:
+        assert all(torch.equal(many(step).image, one(step).image) for step in steps)
+    finally:
+        many.close()

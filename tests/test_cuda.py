@@ -61,9 +61,9 @@ def test_a_gpu_is_chosen_and_bf16_with_it_where_it_has_it(tmp_path):
     assert use_bf16("auto", "cuda") == torch.cuda.is_bf16_supported()
 
 
-@pytest.mark.parametrize("method", NAMES)
+@pytest.mark.parametrize("method", ["vae", "beta_vae", "pairwise"])
 def test_a_gpu_without_bf16_does_what_the_cpu_does(tmp_path, method):
-    """One step from the same weights on the same batch, with noise of its own: losses that hold none agree."""
+    """One step from the same weights on the same batch, with noise of its own: terms that hold none agree, where no step goes before."""
     logs = {}
     for device in ("cpu", "cuda"):
         folder = train_run(made_cohort(), run_config(method, steps=1, device=device, bf16="off"), tmp_path / device, silent)

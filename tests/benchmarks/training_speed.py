@@ -44,15 +44,15 @@ def wait_for(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
-def ours(batches: Batches, size: int, start: int, steps: int, device: str) -> tuple[float, float]:
+def ours(batches: Batches, size: int, start: int, steps: int, device: str, threads: int) -> tuple[float, float]:
     """Seconds a step of the loop as it is used, and the share of them spent waiting for data."""
     net = VAE(NetworkConfig(), 2, (size,) * 3).to(device)
     objective = PairwiseConfig().build(net, 4)
-    prefetched = Prefetch(lambda step: batches(start + step), pin=device.startswith("cuda"))
+    prefetched = Prefetch(lambda step: batches(start + step), pin=device.startswith("cuda"), threads=threads)
     wait_for(device)
     began = time.perf_counter()
     times = train(
-        net, objective, prefetched, lr=1e-3, steps=steps, seed=0, every=Every(50, 10**9), log=lambda *_: None, save=lambda *_: None,
+        net, objective, prefetched, lr=1e-3, steps=steps, seed=0, every=Every(50, 100), log=lambda *_: None, save=lambda *_: None,
         device=device, bf16=use_bf16("auto", device),
     )  # fmt: skip
     wait_for(device)
@@ -83,15 +83,16 @@ def bare(batches: Batches, size: int, start: int, steps: int, device: str) -> fl
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--prefetch", type=int, default=1, help="threads that make batches")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     size, steps, device = options.size, options.steps, options.device
     before, (_, batches) = machine(), made_up(size)
-    rounds = [
-        (ours(batches, size, steps * k, steps, device), bare(batches, size, steps * k, steps, device)) for k in range(ROUNDS + 1)
-    ]  # fmt: skip
+    rounds = []
+    for start in range(0, (ROUNDS + 1) * steps, steps):
+        rounds.append((ours(batches, size, start, steps, device, options.prefetch), bare(batches, size, start, steps, device)))
     rounds = rounds[1:]  # the first warms up
     our, plain = statistics.median(r[0][0] for r in rounds), statistics.median(r[1] for r in rounds)
     result = {
@@ -101,7 +102,7 @@ def main() -> None:
         "data_share": round(statistics.median(r[0][1] for r in rounds), 4),
         "settings": {
             "rounds": ROUNDS, "steps": steps, "batch": BATCH, "grid": size, "threads": torch.get_num_threads(), "device": device,
-            "bf16": use_bf16("auto", device), "seed": 0,
+            "bf16": use_bf16("auto", device), "prefetch": options.prefetch, "seed": 0,
         },
         "each": [{"ours_s": round(ours_s, 4), "bare_s": round(bare_s, 4), "data_share": round(s, 4)} for (ours_s, s), bare_s in rounds],
         "machine": before,
