@@ -31,10 +31,10 @@ def describe(kind: type[MethodConfig]) -> dict[str, Any]:
     definitions = schema.get("$defs", {})
     default = kind()
     batches = {"": [default.needs, *default.also]}
-    for choice in choices_of(schema, definitions):
-        config = kind.model_validate(choice)
-        if [config.needs, *config.also] != batches[""]:
-            batches[", ".join(leaves(choice))] = [config.needs, *config.also]
+    others = {", ".join(leaves(choice)): kind.model_validate(choice) for choice in choices_of(schema, definitions)}
+    absent = [name for name, field in schema["properties"].items() if models_in(field, definitions) and may_be_null(field)]
+    others |= {f"{name} null": default.model_copy(update={name: None}) for name in absent}  # not parsed: it may ask for more than that
+    batches |= {words: streams for words, config in others.items() if (streams := [config.needs, *config.also]) != batches[""]}
     tried = [default.misfit(u, v) for u in (1, 2, 3) for v in (1, 2, 0)]
     return {
         "method": kind.model_fields["method"].default,
@@ -61,12 +61,18 @@ def choices_of(schema: dict[str, Any], definitions: dict[str, Any]) -> list[dict
 
 
 def leaves(choice: dict[str, Any]) -> list[str]:
+    """What was chosen, in words."""
     return [leaf for value in choice.values() for leaf in (leaves(value) if isinstance(value, dict) else [value])]
 
 
+def may_be_null(field: dict[str, Any]) -> bool:
+    return any(option.get("type") == "null" for option in field.get("anyOf", []))
+
+
 def models_in(field: dict[str, Any], definitions: dict[str, Any]) -> list[dict[str, Any]]:
-    """The models that a field holds: none, one, or those of a union."""
-    named = [definitions[option["$ref"].rpartition("/")[2]] for option in (field, *field.get("oneOf", [])) if "$ref" in option]
+    """The models that a field may hold: none, one, or those of a union."""
+    options = (field, *field.get("oneOf", []), *field.get("anyOf", []))
+    named = [definitions[option["$ref"].rpartition("/")[2]] for option in options if "$ref" in option]
     return [model for model in named if "properties" in model]
 
 
@@ -82,9 +88,13 @@ def settings_of(schema: dict[str, Any], definitions: dict[str, Any], above: str 
         if len(models) > 1:
             tags = [model["properties"]["method"]["const"] for model in models]
             found.append({"name": f"{above}{name}.method", "default": default["method"], "values": " | ".join(tags), "enum": tags})
+        if models and may_be_null(field):
+            found.append({"name": above + name, "default": default, "values": "the settings below, or null"})
         for model in models:
             tag = model["properties"].get("method", {}).get("const")
-            inner = settings_of(model, definitions, f"{above}{name}.", default if tag in (None, default.get("method")) else None)
+            inner = settings_of(
+                model, definitions, f"{above}{name}.", default if default and tag in (None, default.get("method")) else None
+            )
             found += [setting | {"with": tag} for setting in inner] if len(models) > 1 else inner
         if not models and "const" not in field and (name != "label" or "method" not in schema["properties"]):  # names, not settings
             entry = {"name": above + name, "default": default, "values": values_of(field, definitions)}
@@ -124,7 +134,7 @@ def lines_of(method: dict[str, Any]) -> list[str]:
     ]
     lines = [method["method"]] + [line for name, text in rows for line in wrapped(name, text)]
     settings = [(setting["name"], as_yaml(setting["default"]), words_of(setting)) for setting in method["settings"]]
-    wide, wide_default = (max((len(row[column]) for row in settings), default=0) for column in (0, 1))
+    wide, wide_default = (min(max((len(row[column]) for row in settings), default=0), WIDTH // 4) for column in (0, 1))
     for number, (name, default, values) in enumerate(settings):
         lines += wrapped("" if number else "settings", f"{name:<{wide}}  {default:<{wide_default}}  {values}", INDENT + wide + 2)
     for number, (name, text) in enumerate(method["strict"].items()):
@@ -138,6 +148,8 @@ def words_of(setting: dict[str, Any]) -> str:
 
 def as_yaml(value: Any) -> str:
     """A default as a study file would have it."""
+    if isinstance(value, dict):
+        return "..."
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(as_yaml, value))}]"
     return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)

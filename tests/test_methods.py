@@ -146,6 +146,7 @@ def test_what_a_setting_may_be_is_said_in_words(schema, words):
 def test_variants_that_take_other_batches_are_told_apart():
     assert LISTED["factor_vae"]["batches"] == {"": ["image"], "strict": ["image", "second"]}
     assert "a step    images; strict: images, a second batch of images" in as_text([LISTED["factor_vae"]])
+    assert LISTED["parted_vae"]["batches"] == {"": ["image", "label"], "labels null": ["image"]}
     assert LISTED["larvae"]["batches"] == {"": ["image", "label"], "factor_vae, strict": ["image", "second", "label"]}
 
 
