@@ -3,7 +3,8 @@
     python tests/benchmarks/metrics_speed.py        prints, and writes docs/benchmarks/metrics.json
 
 10,000 codes of 10 latents and 5 factors (and 5,000 that DCI's trees are tested on). The described versions below are
-written from their description, a loop for each "for every"; both sides must agree to 1e-9. Seconds are CPU seconds (machines are shared), of rounds in which the two sides alternate.
+written from their description, a loop for each "for every"; both sides must agree
+to 1e-9. Seconds are CPU seconds (machines are shared), of rounds in which the two sides alternate.
 """
 
 import argparse

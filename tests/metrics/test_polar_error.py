@@ -21,6 +21,9 @@ def test_the_position_itself_has_no_error_in_its_own_coordinates():
     c, polar = grid()
     assert polar_error(polar, c) == pytest.approx(0, abs=1e-3)  # B's 90.5 for 64 sqrt(2)
     assert cartesian_error(c, c) == 0
+    small, small_polar = grid(16)
+    assert cartesian_error(small, small, size=16) == 0
+    assert polar_error(small_polar, small, size=16) == pytest.approx(0, abs=1e-3)
     assert polar_error(c, c) > 100
     assert cartesian_error(polar, c) > 100
 
