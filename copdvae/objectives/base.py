@@ -131,5 +131,5 @@ class Objective(nn.Module):
         return net.encode(batch.image, batch.present)
 
     def class_prior(self, net: VAE, classes: Tensor) -> Normal | None:
-        """p(z | classes) for classes (B, variables) int64: a Normal (B, D) to draw images of a class from. None: the method has no classes."""
+        """p(z | classes) for classes (B, variables) int64, to draw images of a class from: Normal, (B, D); None without classes."""
         return None
