@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from copdvae.report.files import read_study
+from copdvae.report.tables import best_of, first_scores
 from copdvae.run import run
 from copdvae.study import load_study
 from copdvae.tables import load_tables
@@ -29,7 +31,12 @@ TINY = {
     "split": {"train": 20, "validation": 6, "test": "rest"},
     "network": {"widths": [4, 8, 8], "hidden": 16, "u": 1, "v": 9},
     "train": {"steps": 12, "batch": 8, "save_every": 4, "log_every": 4, "threads": 1},
-    "methods": [{"method": {"method": "vae"}}, {"method": {"method": "pairwise"}}, {"method": {"method": "supervised"}}],
+    "methods": [
+        {"method": {"method": "vae"}},
+        {"method": {"method": "pairwise"}},
+        {"method": {"method": "supervised"}},
+        {"method": {"method": "wela_vae", "variant": "strict"}},
+    ],
     "evaluate": {"draws": 100},
 }
 
@@ -51,13 +58,25 @@ def latents(root: Path) -> dict[str, str]:
 @pytest.mark.slow
 def test_a_run_ends_with_scores_of_every_method_baseline_and_target(finished):
     scores = pd.read_csv(finished / "scores.csv")
-    assert {"vae", "pairwise", "supervised", "mean", "densitometry", "age_sex_height", "density_probe"} == set(scores["method"])
+    assert {"vae", "pairwise", "supervised", "wela_vae", "mean", "densitometry", "age_sex_height", "density_probe"} == set(scores["method"])
     assert set(scores["target"]) == {"fev1_pp", "emphysema_pct", "gas_trapping_pct", "gold"}
     assert list(scores.columns[:8]) == ["method", "seed", "target", "metric", "value", "low", "high", "ceiling"]
     mean = scores[(scores["method"] == "mean") & (scores["metric"] == "r2")]
     assert (mean["value"] <= 0).all()
     assert set(scores.loc[scores["note"] == "identity", "method"]) == {"densitometry"}
     assert (finished / "report.html").stat().st_size > 100_000
+
+
+@pytest.mark.slow
+def test_a_run_that_leaks_is_scored_and_marked_and_compared_with_nothing(finished):
+    scores, differences = pd.read_csv(finished / "scores.csv"), pd.read_csv(finished / "differences.csv")
+    assert set(scores.loc[scores["note"] == "leaks", "method"]) == {"wela_vae"}
+    assert (scores.loc[scores["method"] == "wela_vae", "note"] == "leaks").all()
+    assert "pairwise" in set(differences["method"])
+    assert "wela_vae" not in {*differences["method"], *differences["other"]}
+    study = read_study(finished)
+    assert study.kind("wela_vae") == "leaks"
+    assert "wela_vae" not in {row["method"] for row in best_of(first_scores(study)).values()}
 
 
 @pytest.mark.slow

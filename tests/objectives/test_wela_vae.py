@@ -198,7 +198,7 @@ def test_new_scans_have_no_labels_for_a_run_that_leaks(tmp_path):
     assert not WeLaVAEConfig().leaks
     _, _, folder = trained(tmp_path / "runs", "strict")
     (tmp_path / "cohort.csv").write_text("subject_id\n")
-    with pytest.raises(ConfigError, match="is given the labels .* and new scans have none"):
+    with pytest.raises(ConfigError, match=r"is given the labels .* and new scans have none"):
         predict(folder, tmp_path / "manifest.csv", tmp_path / "out.csv", tmp_path / "cache")
 
 
