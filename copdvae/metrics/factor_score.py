@@ -48,7 +48,8 @@ def votes_of(factors: np.ndarray, factor: np.ndarray, like: np.ndarray, place: n
     for k, column in enumerate(factors.T):  # rows sorted by their value; where each row's value starts there, and how many share it
         labels = label_numbers(column)
         count = np.bincount(labels)
-        order[k], start[k], size[k] = np.argsort(labels, kind="stable"), k * n + (np.cumsum(count) - count)[labels], count[labels]
+        small = labels.astype(np.min_scalar_type(len(count)))  # sorted by counting
+        order[k], start[k], size[k] = np.argsort(small, kind="stable"), k * n + (np.cumsum(count) - count)[labels], count[labels]
     first, among, row = start[factor, like][:, None], size[factor, like][:, None], np.empty(place.shape, np.int32)
     for some in (slice(k, k + CHUNK) for k in range(0, len(row), CHUNK)):
         np.take(order, (place[some] * among[some]).astype(np.int32) + first[some], out=row[some], mode="clip")
