@@ -335,7 +335,8 @@ SMALL = NetworkConfig(widths=(8, 16), hidden=32, u=1, v=9)
 
 def trained(method, cohort, folder, steps):
     config = run_config(method, steps=steps, batch=16, lr=3e-3, log_every=50, save_every=50)
-    config = config.model_copy(update={"network": SMALL, "augment": AugmentConfig(shift=0, flip=False)})
+    network = SMALL.model_copy(update={"u": config.network.u, "v": config.network.v})  # that fit what the method is told
+    config = config.model_copy(update={"network": network, "augment": AugmentConfig(shift=0, flip=False)})
     run = train_run(cohort, config, folder, silent)
     table = encode(cohort.subjects, run, cohort.split)
     assert len(table) == len(cohort.subjects)
