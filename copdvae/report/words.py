@@ -59,6 +59,18 @@ METHODS = {
         "A VAE that is also told, for some pairs of training subjects, how alike their spirometry is. One set of its numbers (u) "
         "has to place alike subjects close together; the rest (v) holds everything else that a CT shows.",
     ),
+    "dsd": (
+        "Dual swap",
+        "Told which pairs of training subjects have the same GOLD stage: swapping u within such a pair must not change what is redrawn.",
+    ),
+    "wela_vae": (
+        "WeLa-VAE",
+        "A VAE that must also tell, from its numbers, in which band of FEV1 and of FEV1/FVC a training subject lies.",
+    ),
+    "parted_vae": (
+        "PartedVAE",
+        "A VAE that sorts subjects into stages, learnt from those of some training subjects, and gives each stage its own range of u.",
+    ),
     "supervised": (
         "Supervised network",
         "The same network trained directly on the measures below. It shows what the images allow when severity is told outright.",

@@ -11,13 +11,13 @@ from torch.distributions import Normal, kl_divergence
 
 from copdvae.batches import Batches
 from copdvae.dataset import AugmentConfig
-from copdvae.errors import ConfigError
+from copdvae.errors import ConfigError, Stopped
 from copdvae.metrics.neighbours import kappa
 from copdvae.objectives.base import Batch
 from copdvae.objectives.parted_presets import PRESETS, preset
 from copdvae.objectives.parted_vae import PartedVAE, PartedVAEConfig
 from copdvae.objectives.vae import VAEConfig
-from copdvae.train import Run, RunConfig
+from copdvae.train import Run, RunConfig, train_run
 
 TWO = {"columns": ["a", "b"], "kind": "class", "categories": [[0, 1, 2], [0, 1]]}
 STEPS = {"columns": ["step"], "kind": "class", "categories": [[0, 1, 2, 3, 4]]}
@@ -257,6 +257,23 @@ def test_every_variable_has_as_many_latents():
     settings = run_config("parted_vae").plain() | {"method": told().plain(), "network": NETWORK.plain()}
     with pytest.raises(ConfigError, match="multiple of 2"):
         RunConfig.parse(settings)
+
+
+BOTH = {"columns": ["gold", "fev1_pp"], "kind": "class", "bins": 2}
+
+
+@pytest.mark.parametrize("settings", [{"labels": BOTH}, {"labels": None, "values": [3, 2]}])
+def test_with_two_variables_and_without_labels_stopping_and_resuming_gives_the_same_bytes(tmp_path, settings):
+    """In the middle of both schedules."""
+    config = run_config(PartedVAEConfig.parse({"capacity_steps": 8, "steepness_steps": 5} | settings), steps=6)
+    asked = iter([False, False, True] + [True] * 9)
+    cohort = made_cohort()
+    whole = train_run(cohort, config, tmp_path / "whole", lambda line: None)
+    with pytest.raises(Stopped):
+        train_run(cohort, config, tmp_path / "parts", lambda line: None, lambda: next(asked))
+    parts = train_run(cohort, config, tmp_path / "parts", lambda line: None)
+    for name in ("weights.safetensors", "checkpoint.safetensors", "log.csv"):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes()
 
 
 def class_kappa(result) -> float:
