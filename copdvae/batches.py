@@ -80,20 +80,20 @@ class Batches:
         tensors = torch.from_numpy(image), torch.from_numpy(lung), torch.from_numpy(present)
         return Batch(*tensors, pairs, label, numbers, also or {}, len(self.rows))
 
-    def whole(self, chunk: int) -> list[Batch]:
+    def whole(self, chunk: int, ends: np.ndarray | None = None) -> list[Batch]:
         """Every subject once (those that fill a group, where it is groups that are asked for), in a fixed order and not augmented.
 
-        Batches have about `chunk` images; beside each lie the further batches' own, from their start again where they run out. None at all
-        where a further one has no subject.
+        Batches have about `chunk` images, or end at the shares `ends` of all of them. Beside each lies its share of the further batches, or all
+        of one that fits in a chunk: a mean over batches weighs its images alike. None at all where a further one has no subject.
         """
-        if self.groups is not None:
-            every = self.groups.all()
-            a_chunk = max(1, chunk // self.groups.size)
-            parts = [every[start : start + a_chunk] for start in range(0, len(every), a_chunk)]
-            batches = [self.gather(part.ravel(), None, group_of(part)) for part in parts]
-        else:
-            batches = [self.gather(np.arange(a, min(a + chunk, len(self.rows))), None) for a in range(0, len(self.rows), chunk)]
-        also = {stream: further.whole(chunk) for stream, further in self.also.items()}
+        units = np.arange(len(self.rows))[:, None] if self.groups is None else self.groups.all()  # (units, images of one)
+        at_once = max(1, chunk // units.shape[1])
+        whole_chunks = np.arange(at_once, len(units), at_once)
+        cuts = whole_chunks if ends is None or not len(whole_chunks) else np.round(ends * len(units)).astype(int)
+        parts = [part for part in np.split(units, cuts) if len(part)]
+        batches = [self.gather(part.ravel(), None, None if self.groups is None else group_of(part)) for part in parts]
+        own_ends = np.cumsum([len(part) for part in parts])[:-1] / max(len(units), 1)
+        also = {stream: further.whole(chunk, own_ends) for stream, further in self.also.items()}
         if not all(also.values()):
             return []  # a loss without one of its parts would be another loss
         beside = [{stream: found[number % len(found)] for stream, found in also.items()} for number in range(len(batches))]

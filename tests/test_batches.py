@@ -286,6 +286,19 @@ def test_whole_batches_carry_further_ones_and_none_where_a_part_is_missing():
     assert lacking.whole(8) == []
 
 
+def test_a_mean_over_whole_batches_weighs_further_images_alike():
+    """Fewer labelled subjects than images: were the last few a batch of their own, each would count as many times as the others."""
+    batches = further_batches(32, also=("label",))
+    for labelled in (3, 17, 25, 31):
+        batches.also["label"].rows = np.arange(labelled)
+        weight = np.zeros(labelled)
+        for part in batches.whole(8):
+            found = part.also["label"].label[:, 0].numpy().astype(int)
+            weight[found] += len(part.image) / len(found)
+        np.testing.assert_allclose(weight.sum(), 32)
+        assert weight.max() < 1.6 * weight.min()
+
+
 def test_every_batch_says_of_how_many_images_it_is_a_sample():
     batch = further_batches(count=24)(0)
     assert {part.drawn_from for part in (batch, *batch.also.values(), batch.to("cpu"))} == {24}
