@@ -167,7 +167,8 @@ biased. Where the truth is 0 it prints:
 
 {biases(table)}
 Weighted sampling prints too much, stratified sampling mostly too little, by nats where posteriors are narrow, latents many and batches
-small: the value that a run logs as `tc` is no total correlation by itself. What a training step follows is how it changes. **Where the truth rises from 0 to .25 the estimate rises by:**
+small: the value that a run logs as `tc` is no total correlation by itself. What a training step follows is how it changes.
+**Where the truth rises from 0 to .25 the estimate rises by:**
 
 {rises(table)}
 Weighted sampling gives the image itself a weight of 1/B in place of 1/N, sees mostly that, and so hardly notices dependence among ten
