@@ -83,8 +83,8 @@ class Batches:
     def whole(self, chunk: int, ends: np.ndarray | None = None) -> list[Batch]:
         """Every subject once (those that fill a group, where it is groups that are asked for), in a fixed order and not augmented.
 
-        Batches have about `chunk` images, or end at the shares `ends` of all of them. Beside each lies its share of the further batches, or all
-        of one that fits in a chunk: a mean over batches weighs its images alike. None at all where a further one has no subject.
+        Batches have about `chunk` images, or end at the shares `ends` of all. Beside each lies its share of the further ones' images, or
+        all of them where they fit in a chunk: a mean over batches weighs them alike. None at all where a further one has no subject.
         """
         units = np.arange(len(self.rows))[:, None] if self.groups is None else self.groups.all()  # (units, images of one)
         at_once = max(1, chunk // units.shape[1])

@@ -15,7 +15,7 @@ from copdvae.errors import ConfigError
 class Config(BaseModel):
     """A frozen set of settings. A misspelt key is an error that names the nearest known one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     @classmethod
     def parse(cls, settings: Any, source: str = "settings") -> Self:

@@ -188,6 +188,8 @@ class Run:
             else:
                 labels = fit_labels(fitted_on, settings).of(table)
                 if training:
+                    if np.isnan(labels).any(axis=1).all():
+                        raise ConfigError(f"labels.columns: no training subject has all of {', '.join(settings.columns)}")
                     labels = keep_fraction(labels, settings.fraction, np.random.default_rng([config.seed, 4]))
             if number:  # a batch beside the main one holds labelled subjects only
                 known = np.flatnonzero(~np.isnan(labels).any(axis=1))

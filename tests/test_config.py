@@ -25,6 +25,7 @@ class Outer(Config):
         ({"weight": 1}, "weight: unknown key; did you mean 'inner.weight'"),
         ({"xyz": 1}, "xyz: unknown key$"),
         ({"inner": {"weight": -1}}, "inner.weight: .*greater than or equal to 0, found -1"),
+        ({"inner": {"weight": float("inf")}}, "inner.weight: .*finite"),
         ({"seed": "many"}, "seed: .*integer.*'many'"),
         ([1], "dictionary"),
     ],

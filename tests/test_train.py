@@ -121,8 +121,15 @@ def test_nothing_of_a_test_subject_reaches_training(tmp_path, method):
         assert files(train_run(poisoned, config, tmp_path / name, silent)) == files(whole)
 
 
-def test_validation_labels_choose_weights_but_move_none(tmp_path):
-    cohort, config = made_cohort(), run_config("pairwise", keep="last")
+SEEN_IN = {  # a logged value of each that labels have a part in
+    "pairwise": "pair_loss", "larvae": "label_loss", "ss_factor_vae": "label_loss", "wela_vae": "label_loss", "gvae": "rec",
+    "group_tcvae": "apart", "dsd": "swapped",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "seen_in"), SEEN_IN.items())
+def test_validation_labels_choose_weights_but_move_none(tmp_path, method, seen_in):
+    cohort, config = made_cohort(), run_config(method, keep="last")
     labels = cohort.labels.copy()
     rows = cohort.rows("validation")
     labels.iloc[rows] = labels.iloc[rows[::-1]].to_numpy()
@@ -133,8 +140,8 @@ def test_validation_labels_choose_weights_but_move_none(tmp_path):
         states.append(net.state_dict())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     logs = [pd.read_csv(folder / "log.csv") for folder in runs]
-    pd.testing.assert_series_equal(logs[0]["pair_loss"], logs[1]["pair_loss"])
-    assert not np.allclose(logs[0]["validation_pair_loss"].dropna(), logs[1]["validation_pair_loss"].dropna())
+    pd.testing.assert_series_equal(logs[0][seen_in], logs[1][seen_in])
+    assert not np.allclose(logs[0][f"validation_{seen_in}"].dropna(), logs[1][f"validation_{seen_in}"].dropna())
 
 
 def made_run(method="pairwise", cohort=None, folder=Path("/nowhere"), **settings):
@@ -177,7 +184,11 @@ def test_batches_hold_training_subjects_alone():
     for method in NAMES:
         run = made_run(method, cohort)
         assert set(run.batches.rows) == set(cohort.rows("train"))
-        assert sum(len(batch.image) for batch in run.validation) == len(cohort.rows("validation"))
+        looked_at = len(cohort.rows("validation"))
+        if run.batches.groups is not None:  # those that fill a pair of equal class
+            counts = cohort.table(cohort.rows("validation"))["gold"].value_counts()
+            looked_at = (counts // 2 * 2).sum()
+        assert sum(len(batch.image) for batch in run.validation) == looked_at
         if run.batches.pairs is not None:
             assert max(run.batches.pairs.second) < len(cohort.rows("train"))
 
@@ -239,6 +250,17 @@ def test_a_run_s_name_depends_on_every_setting_but_not_on_the_machine():
 def test_a_method_that_needs_more_latents_than_there_are_is_refused():
     with pytest.raises(ConfigError, match="supervised needs 9 latents, u \\+ v are 4"):
         RunConfig.parse(run_config("supervised").plain() | {"network": NETWORK.model_copy(update={"v": 3}).plain()})
+
+
+@pytest.mark.parametrize("method", ["ss_beta_vae", "larvae", "wela_vae"])
+def test_labels_that_no_training_subject_has_together_are_refused(tmp_path, method):
+    """One measure is known of every other subject, the second one of the rest."""
+    cohort = made_cohort()
+    labels = cohort.labels.copy()
+    labels.iloc[::2, labels.columns.get_loc("fev1_pp")] = np.nan
+    labels.iloc[1::2, labels.columns.get_loc("fev1_fvc")] = np.nan
+    with pytest.raises(ConfigError, match="no training subject has all of fev1_pp, fev1_fvc"):
+        train_run(replace(cohort, labels=labels), run_config(method), tmp_path, silent)
 
 
 def test_a_cohort_without_training_subjects_is_refused(tmp_path):

@@ -39,6 +39,9 @@ class LabelsConfig(Config):
             raise ValueError(f"categories: one list a column, found {len(self.categories)} for {len(self.columns)} columns")
         if self.bins == 1 or any(len(set(values)) < 2 for values in self.categories):
             raise ValueError("a label with fewer than two classes says nothing")
+        for name, values in zip(self.columns, self.categories, strict=False):
+            if len(set(values)) < len(values):
+                raise ValueError(f"categories: {name} names a value twice, {', '.join(f'{value:g}' for value in values)}")
         return self
 
     @property

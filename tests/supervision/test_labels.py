@@ -67,6 +67,7 @@ def test_a_fraction_is_drawn_once_from_the_subjects_with_all_labels():
         ({"kind": "class", "categories": [[0, 1]]}, "found 1 for 2 columns"),
         ({"kind": "class", "bins": 1}, "fewer than two classes"),
         ({"kind": "class", "columns": ["gold"], "categories": [[1, 1]]}, "fewer than two classes"),
+        ({"kind": "class", "columns": ["gold"], "categories": [[0, 1, 1]]}, "names a value twice"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(settings, words):
