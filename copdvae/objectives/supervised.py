@@ -13,6 +13,7 @@ from pydantic import Field
 
 from copdvae.networks import VAE
 from copdvae.objectives.base import Batch, Losses, MethodConfig, Objective
+from copdvae.supervision.labels import GOLD_CLASSES
 
 
 class SupervisedConfig(MethodConfig):
@@ -21,7 +22,7 @@ class SupervisedConfig(MethodConfig):
     told: ClassVar = "the targets themselves"
     needs: ClassVar = "label"
     readout: ClassVar = "direct"
-    classes: int = Field(default=6, ge=2)  # of the last target; the others are real-valued
+    classes: int = Field(default=len(GOLD_CLASSES), ge=len(GOLD_CLASSES))  # of the last target, GOLD; the others are real-valued
 
     def build(self, net: VAE, targets: int) -> "Supervised":
         return Supervised(self.classes, targets)

@@ -4,6 +4,7 @@ import torch
 from scipy.special import log_softmax
 from tiny import made_batch, made_pair
 
+from copdvae.errors import ConfigError
 from copdvae.objectives.base import Batch
 from copdvae.objectives.supervised import SupervisedConfig
 
@@ -35,3 +36,8 @@ def test_known_labels_count_and_unknown_ones_do_not():
 def test_nothing_known_costs_nothing():
     losses, _ = loss_and_mean(torch.full((6, 4), float("nan")))
     assert float(losses.by_player["model"]) == 0
+
+
+def test_fewer_logits_than_gold_has_classes_are_refused():
+    with pytest.raises(ConfigError, match=r"classes: .*greater than or equal to 6, found 5"):
+        SupervisedConfig.parse({"classes": 5})
