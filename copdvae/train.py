@@ -187,7 +187,7 @@ class Run:
                 labels = target_labels(table, fitted_on, config.targets)
             else:
                 labels = fit_labels(fitted_on, settings).of(table)
-                if training:
+                if training and (number or settings.fraction < 1):  # where all subjects are told, one of two labels is told as well
                     if np.isnan(labels).any(axis=1).all():
                         raise ConfigError(f"labels.columns: no training subject has all of {', '.join(settings.columns)}")
                     labels = keep_fraction(labels, settings.fraction, np.random.default_rng([config.seed, 4]))

@@ -252,7 +252,10 @@ def test_a_method_that_needs_more_latents_than_there_are_is_refused():
         RunConfig.parse(run_config("supervised").plain() | {"network": NETWORK.model_copy(update={"v": 3}).plain()})
 
 
-@pytest.mark.parametrize("method", ["ss_beta_vae", "larvae", "wela_vae"])
+HALF = {"columns": ["fev1_pp", "fev1_fvc"], "kind": "class", "bins": 5, "fraction": 0.5}
+
+
+@pytest.mark.parametrize("method", ["ss_beta_vae", "larvae", {"method": "wela_vae", "labels": HALF}], ids=str)
 def test_labels_that_no_training_subject_has_together_are_refused(tmp_path, method):
     """One measure is known of every other subject, the second one of the rest."""
     cohort = made_cohort()
@@ -261,6 +264,17 @@ def test_labels_that_no_training_subject_has_together_are_refused(tmp_path, meth
     labels.iloc[1::2, labels.columns.get_loc("fev1_fvc")] = np.nan
     with pytest.raises(ConfigError, match="no training subject has all of fev1_pp, fev1_fvc"):
         train_run(replace(cohort, labels=labels), run_config(method), tmp_path, silent)
+
+
+def test_a_subject_with_one_of_two_labels_keeps_it_where_all_are_told():
+    """In `strict` it is also given to the encoder where subjects are scored: training must have seen the like."""
+    cohort = made_cohort()
+    labels = cohort.labels.copy()
+    labels.iloc[::2, labels.columns.get_loc("fev1_pp")] = np.nan
+    lacks = labels["fev1_pp"].isna().to_numpy()[cohort.rows("train")]
+    for variant in ("fixed", "strict"):
+        run = made_run({"method": "wela_vae", "variant": variant}, replace(cohort, labels=labels))
+        np.testing.assert_array_equal(np.isnan(run.batches.labels), np.column_stack([lacks, np.zeros(len(lacks), bool)]))
 
 
 def test_a_cohort_without_training_subjects_is_refused(tmp_path):
