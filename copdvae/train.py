@@ -42,6 +42,7 @@ from copdvae.supervision.pairs import PairTable, label_pairs
 from copdvae.supervision.similarity import Scaler, SimilarityConfig, fit_similarity, measures_of
 
 VALIDATION_BATCH = 64
+THREADS = 3  # that make batches for a GPU, which one does not feed; on the CPU they would take its cores from training
 PRIOR_NATS = 0.1  # of KL a latent of u on average: below it, u says nothing about the image
 CHANCE_NATS = 0.05  # a pair likelihood within this of the best constant one is at chance
 
@@ -203,7 +204,10 @@ class Run:
     def train(self, stop: Callable[[], bool]) -> None:
         config, begun = self.config.train, time.perf_counter()
         rank, count = processes.rank(), processes.count()  # each process takes its own batch of the step
-        batches = Prefetch(lambda step: self.batches(step * count + rank), pin=self.device.startswith("cuda"))
+        on_gpu = self.device.startswith("cuda")
+        if on_gpu:
+            torch.backends.cudnn.deterministic = True  # without it, float32 steps differ from one time to the next, and so do resumed runs
+        batches = Prefetch(lambda step: self.batches(step * count + rank), pin=on_gpu, threads=THREADS if on_gpu else 1)
         parent = os.getppid()
 
         def stop_or_orphaned() -> bool:
@@ -275,7 +279,7 @@ class Run:
         config = self.config
         return {
             "study": config.study, "method": config.method.method, "label": config.method.name, "seed": config.seed, "id": config.id,
-            "readout": config.method.readout, "leaks": config.method.leaks,
+            "readout": config.method.readout, "told": config.method.told, "leaks": config.method.leaks,
             "grid": config.grid,
             "shape": list(self.cohort.subjects.image.shape[1:]), "u": config.network.u, "latents": config.network.u + config.network.v,
             "best": self.best, "collapse": self.collapse(), "parameters": sum(p.numel() for p in self.net.parameters()),
