@@ -51,7 +51,10 @@ class Run:
     @property
     def kind(self) -> str:
         """A key of `words.KINDS`."""
-        return "leaks" if self.facts.get("leaks") else "u" if self.readout == "all" else self.readout
+        if self.facts.get("leaks"):
+            return "leaks"
+        told = self.facts.get("told", "nothing") != "nothing"  # also where u is then found by rank, as in Ada-GVAE
+        return "u" if self.readout == "all" or (self.readout == "ranked" and told) else self.readout
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,14 @@ KIND_COLOURS = {"u": "#0b6e8a", "ranked": "#7c6a9c", "direct": "#c26a1b", "leaks
 METHODS = {
     "vae": ("VAE", "Learns to compress each CT into a few numbers from which it can be redrawn. It is told nothing about the patient."),
     "beta_vae": ("β-VAE", "A VAE that is pressed harder to keep its numbers few and independent. It is told nothing about the patient."),
+    "factor_vae": (
+        "FactorVAE",
+        "A VAE whose numbers are pressed to be independent of each other, judged by a second network. It is told nothing of the patient.",
+    ),
+    "beta_tcvae": (
+        "β-TCVAE",
+        "A VAE whose numbers are pressed to be independent of each other, judged within each batch. It is told nothing of the patient.",
+    ),
     "pairwise": (
         "Pairwise similarities",
         "A VAE that is also told, for some pairs of training subjects, how alike their spirometry is. One set of its numbers (u) "
@@ -70,6 +78,33 @@ METHODS = {
     "parted_vae": (
         "PartedVAE",
         "A VAE that sorts subjects into stages, learnt from those of some training subjects, and gives each stage its own range of u.",
+    ),
+    "ss_beta_vae": ("SS-β-VAE", "A β-VAE whose u must be the spirometry of those training subjects for whom it is told."),
+    "ss_factor_vae": ("SS-FactorVAE", "A FactorVAE whose u must be the spirometry of those training subjects for whom it is told."),
+    "ss_beta_tcvae": ("SS-β-TCVAE", "A β-TCVAE whose u must be the spirometry of those training subjects for whom it is told."),
+    "larvae": (
+        "LaRVAE",
+        "As the SS methods; besides, a CT must be redrawn when the true spirometry takes the place of u.",
+    ),
+    "ml_vae": (
+        "ML-VAE",
+        "Told which training subjects have the same GOLD stage: they share one u, the product of what their CTs say.",
+    ),
+    "gvae": (
+        "GVAE",
+        "Told which training subjects have the same GOLD stage: they share one u, the average of what their CTs say.",
+    ),
+    "group_tcvae": (
+        "group-tcVAE",
+        "Told which training subjects have the same GOLD stage: their u must agree, and u and v must be independent as groups.",
+    ),
+    "ada_gvae": (
+        "Ada-GVAE",
+        "Told which training subjects have the same GOLD stage; it finds by itself which of its numbers they share, and averages those.",
+    ),
+    "ada_ml_vae": (
+        "Ada-ML-VAE",
+        "Told which training subjects have the same GOLD stage; it finds by itself which of its numbers they share, and multiplies those.",
     ),
     "supervised": (
         "Supervised network",

@@ -2,8 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from copdvae.methods import methods
 from copdvae.metrics.neighbours import GOLD_SIX
-from copdvae.report.files import Study, read_study
+from copdvae.report.files import Run, Study, read_study
 from copdvae.report.tables import (
     agreement,
     best_of,
@@ -21,6 +22,7 @@ from copdvae.report.tables import (
     summary,
     warnings_of,
 )
+from copdvae.report.words import METHODS
 
 
 def made(**parts) -> Study:
@@ -237,3 +239,23 @@ def test_methods_come_by_kind_and_baselines_from_the_simplest(whole):
 
 def test_durations_read_well():
     assert [duration(seconds) for seconds in (None, 12.4, 600, 9000)] == ["–", "12 s", "10.0 min", "2.5 h"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "kind"),
+    [
+        ({"readout": "u", "told": "pairs"}, "u"),
+        ({"readout": "all", "told": "classes"}, "u"), ({"readout": "ranked", "told": "nothing"}, "ranked"),
+        ({"readout": "ranked", "told": "pairs of one class"}, "u"),
+        ({"readout": "ranked"}, "ranked"), ({"readout": "direct", "told": "all"}, "direct"),
+        ({"readout": "all", "told": "classes", "leaks": "sees labels"}, "leaks"),
+    ],
+)  # fmt: skip
+def test_a_method_that_was_told_something_never_counts_as_learnt_from_images_alone(facts, kind):
+    assert Run("x-s0-0", facts, {}, None, None, {}, {}).kind == kind
+
+
+def test_every_method_has_a_name_and_a_sentence_of_its_own():
+    names = [method["method"] for method in methods()]
+    assert set(names) <= set(METHODS)
+    assert len({METHODS[name][1] for name in names}) == len(names)
