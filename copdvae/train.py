@@ -42,6 +42,7 @@ from copdvae.supervision.pairs import PairTable, label_pairs
 from copdvae.supervision.similarity import Scaler, SimilarityConfig, fit_similarity, measures_of
 
 VALIDATION_BATCH = 64
+DETERMINISTIC = True  # of cuDNN: without it float32 steps differ from one time to the next, and so do resumed runs
 THREADS = 3  # that make batches for a GPU, which one does not feed; on the CPU they would take its cores from training
 PRIOR_NATS = 0.1  # of KL a latent of u on average: below it, u says nothing about the image
 CHANCE_NATS = 0.05  # a pair likelihood within this of the best constant one is at chance
@@ -206,7 +207,7 @@ class Run:
         rank, count = processes.rank(), processes.count()  # each process takes its own batch of the step
         on_gpu = self.device.startswith("cuda")
         if on_gpu:
-            torch.backends.cudnn.deterministic = True  # without it, float32 steps differ from one time to the next, and so do resumed runs
+            torch.backends.cudnn.deterministic = DETERMINISTIC
         batches = Prefetch(lambda step: self.batches(step * count + rank), pin=on_gpu, threads=THREADS if on_gpu else 1)
         parent = os.getppid()
 

@@ -18,6 +18,7 @@ TITLES = {
     "gold": "GOLD, kappa",
 }
 PAPER_A = {"fev1_pp": 0.431, "emphysema_pct": 0.441, "gas_trapping_pct": 0.522, "gold": 0.236}  # Table 4, on COPDGene
+BY_HAND = "## More training subjects"  # from here on the page is not written by this command, and stays
 SHARE_OF_CEILING, ABOVE_PROBE, ABOVE_UNSUPERVISED = 0.65, 0.05, 0.2
 
 
@@ -118,7 +119,9 @@ def main() -> None:
         "[synthetic/differences.csv](synthetic/differences.csv).",
         "",
     ]
-    (options.docs / "SYNTHETIC.md").write_text("\n".join(text))
+    page = options.docs / "SYNTHETIC.md"
+    before = page.read_text() if page.is_file() else ""
+    page.write_text("\n".join(text) + ("\n" + before[before.index(BY_HAND) :] if BY_HAND in before else ""))
     print("\n".join(text))
 
 
