@@ -27,11 +27,10 @@ from copdvae.supervision.groups import GroupsConfig
 ONE_DIRECTION = "what is shared is inferred from KL(q(z|x_1) || q(z|x_2)) alone, which depends on the order in the pair"
 
 
-class AdaGVAEConfig(MethodConfig):
-    method: Literal["ada_gvae"] = "ada_gvae"
-    paper: ClassVar = "Locatello et al. 2020, arXiv:2002.02886, section 4, with GVAE's average"
+class AdaptiveConfig(MethodConfig):
+    """Settings of both adaptive methods, which differ in how a pair's posteriors become one."""
+
     told: ClassVar = "pairs of training subjects of one class"
-    quirks: ClassVar = {"one_direction": ONE_DIRECTION}
     needs: ClassVar = "group"
     groups: GroupsConfig = GroupsConfig()
     variant: Literal["fixed", "strict"] = "fixed"
@@ -40,14 +39,16 @@ class AdaGVAEConfig(MethodConfig):
     _pairs = field_validator("groups")(only_pairs)
 
     def misfit(self, u: int, v: int) -> str:
-        return few_latents(u, v)
+        return "" if u + v >= 2 else "shared latents are inferred by comparing them, so there must be two or more"
+
+
+class AdaGVAEConfig(AdaptiveConfig):
+    method: Literal["ada_gvae"] = "ada_gvae"
+    paper: ClassVar = "Locatello et al. 2020, arXiv:2002.02886, section 4, with GVAE's average"
+    quirks: ClassVar = {"one_direction": ONE_DIRECTION}
 
     def build(self, net: VAE, targets: int) -> "AdaptiveVAE":
         return AdaptiveVAE(averaged, self.beta, self.variant == "strict")
-
-
-def few_latents(u: int, v: int) -> str:
-    return "" if u + v >= 2 else "shared latents are inferred by comparing them, so there must be two or more"
 
 
 class AdaptiveVAE(Objective):

@@ -7,31 +7,18 @@ Authors' code (disentanglement_lib): 2 v1 v2 / (v1 + v2) as the product's varian
 
 from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator
 from torch import Tensor
 from torch.distributions import Normal
 
 from copdvae.networks import VAE
-from copdvae.objectives.ada_gvae import ONE_DIRECTION, AdaptiveVAE, few_latents
-from copdvae.objectives.base import MethodConfig
-from copdvae.objectives.group_posterior import normal, only_pairs, product
-from copdvae.supervision.groups import GroupsConfig
+from copdvae.objectives.ada_gvae import ONE_DIRECTION, AdaptiveConfig, AdaptiveVAE
+from copdvae.objectives.group_posterior import normal, product
 
 
-class AdaMLVAEConfig(MethodConfig):
+class AdaMLVAEConfig(AdaptiveConfig):
     method: Literal["ada_ml_vae"] = "ada_ml_vae"
     paper: ClassVar = "Locatello et al. 2020, arXiv:2002.02886, section 4, with ML-VAE's product"
-    told: ClassVar = "pairs of training subjects of one class"
     quirks: ClassVar = {"one_direction": ONE_DIRECTION, "double_variance": "the product has twice its variance, as in the authors' code"}
-    needs: ClassVar = "group"
-    groups: GroupsConfig = GroupsConfig()
-    variant: Literal["fixed", "strict"] = "fixed"
-    beta: float = Field(default=1.0, ge=0)  # on the KL
-
-    _pairs = field_validator("groups")(only_pairs)
-
-    def misfit(self, u: int, v: int) -> str:
-        return few_latents(u, v)
 
     def build(self, net: VAE, targets: int) -> AdaptiveVAE:
         strict = self.variant == "strict"

@@ -23,15 +23,20 @@ from copdvae.objectives.terms import gaussian_kl, reconstruction
 from copdvae.supervision.groups import GroupsConfig
 
 
-class GVAEConfig(MethodConfig):
-    method: Literal["gvae"] = "gvae"
-    paper: ClassVar = "Hosoya 2019; paper E, Eq. 1"
+class GroupVAEConfig(MethodConfig):
+    """Settings of `gvae` and `ml_vae`, which differ in how the members' posteriors become one."""
+
     told: ClassVar = "groups of training subjects of one class"
     needs: ClassVar = "group"
     readout: ClassVar = "u"
     groups: GroupsConfig = GroupsConfig()
     beta: float = Field(default=1.0, ge=0)  # on both KL
-    group_kl: Literal["image", "group"] = "image"  # how often the group's KL counts: once each image, or once a group
+    group_kl: Literal["image", "group"] = "image"  # how often the group's KL counts: once each image (E), or once a group (ML-VAE's paper)
+
+
+class GVAEConfig(GroupVAEConfig):
+    method: Literal["gvae"] = "gvae"
+    paper: ClassVar = "Hosoya 2019; paper E, Eq. 1"
 
     def build(self, net: VAE, targets: int) -> "GroupVAE":
         return GroupVAE(averaged, self.beta, self.group_kl == "group")

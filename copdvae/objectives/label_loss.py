@@ -3,7 +3,7 @@
 Labels (B, T), NaN where unknown; mu the posterior means of u, one latent a label. A value an image: an unknown label costs nothing.
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,8 @@ UNIT_MARGIN = 0.05  # of a label in [0, 1]: its logit as a latent stays within 3
 class ToldLabels(MethodConfig):
     """Settings of an objective that adds labels to another one's loss: `base`, declared by each such method."""
 
+    told: ClassVar = "labels of a fraction of the training subjects"
+    readout: ClassVar = "u"
     gamma_lb: float = Field(default=1e4, ge=0)  # on the label loss: a reconstruction summed over voxels needs a large one
     label_loss: LabelLoss = "l2"  # cross_entropy: mu is the logit of a label in [0, 1]
     labels: LabelsConfig = LabelsConfig()

@@ -17,11 +17,12 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from copdvae.networks import VAE
-from copdvae.objectives.base import Batch, Losses, Objective
+from copdvae.objectives.base import Batch, Objective
 from copdvae.objectives.beta_tcvae import BetaTCVAEConfig
 from copdvae.objectives.beta_vae import BetaVAEConfig
 from copdvae.objectives.factor_vae import FactorVAEConfig
-from copdvae.objectives.label_loss import ToldLabels, as_latent, label_loss, labelled, with_terms
+from copdvae.objectives.label_loss import ToldLabels, as_latent
+from copdvae.objectives.semi_supervised import SemiSupervised
 from copdvae.objectives.terms import gaussian_kl, reconstruction
 
 Base = Annotated[BetaVAEConfig | FactorVAEConfig | BetaTCVAEConfig, Field(discriminator="method")]
@@ -30,9 +31,7 @@ Base = Annotated[BetaVAEConfig | FactorVAEConfig | BetaTCVAEConfig, Field(discri
 class LaRVAEConfig(ToldLabels):
     method: Literal["larvae"] = "larvae"
     paper: ClassVar = "paper C, Eq. 7-9"
-    told: ClassVar = "labels of a fraction of the training subjects"
     quirks: ClassVar = FactorVAEConfig.quirks  # by base.variant
-    readout: ClassVar = "u"
     base: Base = BetaTCVAEConfig()
     tau: float = Field(default=1.0, ge=0)  # on the label replacement; C: 1, for CelebA .05
 
@@ -40,26 +39,16 @@ class LaRVAEConfig(ToldLabels):
         return LaRVAE(self, self.base.build(net, targets))
 
 
-class LaRVAE(Objective):
+class LaRVAE(SemiSupervised):
     def __init__(self, config: LaRVAEConfig, base: Objective):
-        super().__init__()
-        self.config, self.base = config, base
+        super().__init__(config, base)
+        self.tau = config.tau
 
-    def players(self, net):
-        return self.base.players(net)
-
-    def adam(self):
-        return self.base.adam()
-
-    def forward(self, net, batch: Batch, step: int) -> Losses:
-        config, losses = self.config, self.base(net, batch, step)
-        told, label = labelled(batch)
-        q = net.encode(told.image, told.present)  # Normal, (B', D)
-        supervised = label_loss(q.loc[:, : net.u], label, config.label_loss).mean()
+    def added(self, net: VAE, q: Normal, told: Batch, label: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Those of `SemiSupervised`, and the label replacement."""
+        terms, logs = super().added(net, q, told, label)
         replaced = self.replacement(net, q, told, label).mean()
-        kl_u = {f"kl_u_{k}": nats for k, nats in enumerate(gaussian_kl(q)[:, : net.u].mean(dim=0))}
-        terms = {"label": config.gamma_lb * supervised, "replacement": config.tau * replaced}
-        return with_terms(losses, terms, {"label_loss": supervised, "replacement": replaced} | kl_u)
+        return terms | {"replacement": self.tau * replaced}, logs | {"replacement": replaced}
 
     def replacement(self, net: VAE, q: Normal, told: Batch, label: Tensor) -> Tensor:
         """-log p(x|y, v) + KL(q(v|x) || N(0, I)) of images with all their labels, 0 of others: (B',)."""

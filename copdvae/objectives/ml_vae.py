@@ -6,24 +6,14 @@ As `gvae`, but for the group's posterior: a product gets narrower with every mem
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
-
 from copdvae.networks import VAE
-from copdvae.objectives.base import MethodConfig
 from copdvae.objectives.group_posterior import product
-from copdvae.objectives.gvae import GroupVAE
-from copdvae.supervision.groups import GroupsConfig
+from copdvae.objectives.gvae import GroupVAE, GroupVAEConfig
 
 
-class MLVAEConfig(MethodConfig):
+class MLVAEConfig(GroupVAEConfig):
     method: Literal["ml_vae"] = "ml_vae"
     paper: ClassVar = "Bouchacourt et al. 2018; paper E, Eq. 1"
-    told: ClassVar = "groups of training subjects of one class"
-    needs: ClassVar = "group"
-    readout: ClassVar = "u"
-    groups: GroupsConfig = GroupsConfig()
-    beta: float = Field(default=1.0, ge=0)  # on both KL
-    group_kl: Literal["image", "group"] = "image"  # how often the group's KL counts: once each image (E), or once a group (its own paper)
 
     def build(self, net: VAE, targets: int) -> GroupVAE:
         return GroupVAE(product, self.beta, self.group_kl == "group")

@@ -7,6 +7,10 @@ The base goes down on every image, the second term on a further batch of labelle
 posterior means. At gamma_lb = 0 it is the base, exactly. Losses in nats per image, but for l2's unit.
 """
 
+from torch import Tensor
+from torch.distributions import Normal
+
+from copdvae.networks import VAE
 from copdvae.objectives.base import Batch, Losses, Objective
 from copdvae.objectives.label_loss import ToldLabels, label_loss, labelled, with_terms
 from copdvae.objectives.terms import gaussian_kl
@@ -27,6 +31,10 @@ class SemiSupervised(Objective):
         losses = self.base(net, batch, step)
         told, label = labelled(batch)
         q = net.encode(told.image, told.present)  # Normal, (B', D)
+        return with_terms(losses, *self.added(net, q, told, label))
+
+    def added(self, net: VAE, q: Normal, told: Batch, label: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Weighted terms and logs of the labelled images, from their posterior."""
         supervised = label_loss(q.loc[:, : net.u], label, self.config.label_loss).mean()
         kl_u = {f"kl_u_{k}": nats for k, nats in enumerate(gaussian_kl(q)[:, : net.u].mean(dim=0))}
-        return with_terms(losses, {"label": self.config.gamma_lb * supervised}, {"label_loss": supervised} | kl_u)
+        return {"label": self.config.gamma_lb * supervised}, {"label_loss": supervised} | kl_u

@@ -11,8 +11,6 @@ from copdvae.objectives.semi_supervised import SemiSupervised
 class SSBetaTCVAEConfig(ToldLabels):
     method: Literal["ss_beta_tcvae"] = "ss_beta_tcvae"
     paper: ClassVar = "paper C, Eq. 4"
-    told: ClassVar = "labels of a fraction of the training subjects"
-    readout: ClassVar = "u"
     base: BetaTCVAEConfig = BetaTCVAEConfig()
 
     def build(self, net: VAE, targets: int) -> SemiSupervised:

@@ -11,8 +11,6 @@ from copdvae.objectives.semi_supervised import SemiSupervised
 class SSBetaVAEConfig(ToldLabels):
     method: Literal["ss_beta_vae"] = "ss_beta_vae"
     paper: ClassVar = "paper C, Eq. 4"
-    told: ClassVar = "labels of a fraction of the training subjects"
-    readout: ClassVar = "u"
     base: BetaVAEConfig = BetaVAEConfig()
 
     def build(self, net: VAE, targets: int) -> SemiSupervised:

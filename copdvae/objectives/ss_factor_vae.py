@@ -11,9 +11,7 @@ from copdvae.objectives.semi_supervised import SemiSupervised
 class SSFactorVAEConfig(ToldLabels):
     method: Literal["ss_factor_vae"] = "ss_factor_vae"
     paper: ClassVar = "paper C, Eq. 4"
-    told: ClassVar = "labels of a fraction of the training subjects"
     quirks: ClassVar = FactorVAEConfig.quirks  # by base.variant
-    readout: ClassVar = "u"
     base: FactorVAEConfig = FactorVAEConfig()
 
     def build(self, net: VAE, targets: int) -> SemiSupervised:
