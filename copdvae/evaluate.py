@@ -26,7 +26,7 @@ from copdvae.metrics.chen_mig import chen_mig
 from copdvae.metrics.grouped_mig import grouped_mig_interval
 from copdvae.metrics.information import cut_at_deciles, rank_latents
 from copdvae.metrics.neighbours import GOLD_SIX, GOLD_STAGES, kappa, knn_classification, knn_regression, mae, quadratic_kappa, r2
-from copdvae.train import GOLD_CLASSES
+from copdvae.supervision.labels import GOLD_CLASSES
 
 REAL_TARGETS = ("fev1_pp", "emphysema_pct", "gas_trapping_pct")
 TARGETS = (*REAL_TARGETS, "gold")

@@ -8,7 +8,7 @@ import pandas as pd
 
 from copdvae import __version__
 from copdvae.errors import ConfigError, Problem
-from copdvae.evaluate import TARGETS, Truth
+from copdvae.evaluate import FIRST_METRIC, TARGETS, Truth
 from copdvae.metrics.ceilings import ceilings
 from copdvae.read.phenotypes import Phenotypes, read_phenotypes
 from copdvae.study import Study, one_visit
@@ -141,11 +141,10 @@ def facts_of(study: Study, tables: Tables, truth: Truth, tops: dict[str, float],
 
 def result_table(scores: pd.DataFrame) -> str:
     """The first metric of each target by method, mean over seeds, as text: what `run` and `demo` end with."""
-    first = {"fev1_pp": "r2", "emphysema_pct": "r2", "gas_trapping_pct": "r2", "gold": "kappa"}
-    lines = [f"{'method':<18}" + "".join(f"{target + ' ' + metric:>30}" for target, metric in first.items())]
+    lines = [f"{'method':<18}" + "".join(f"{target + ' ' + metric:>30}" for target, metric in FIRST_METRIC.items())]
     for method in dict.fromkeys(scores["method"]):
         cells = []
-        for target, metric in first.items():
+        for target, metric in FIRST_METRIC.items():
             found = scores.loc[(scores["method"] == method) & (scores["target"] == target) & (scores["metric"] == metric)]
             means = found.loc[found["seed"].astype(str) == "mean"]
             text = "-"
@@ -156,5 +155,5 @@ def result_table(scores: pd.DataFrame) -> str:
         lines.append(f"{method:<18}" + "".join(cells))
     tops = scores.dropna(subset=["ceiling"]).drop_duplicates("target").set_index("target")["ceiling"]
     if len(tops):
-        lines.append(f"{'ceiling':<18}" + "".join(f"{tops[t]:>30.3f}" if t in tops else f"{'-':>30}" for t in first))
+        lines.append(f"{'ceiling':<18}" + "".join(f"{tops[t]:>30.3f}" if t in tops else f"{'-':>30}" for t in FIRST_METRIC))
     return "\n".join(lines)

@@ -37,7 +37,7 @@ from copdvae.networks import VAE, NetworkConfig
 from copdvae.objectives import Batch, Method, Objective, Stream
 from copdvae.objectives.terms import gaussian_kl, pair_log_likelihood
 from copdvae.supervision.groups import GroupTable, group_table
-from copdvae.supervision.labels import GOLD_CLASSES, LabelsConfig, fit_labels, keep_fraction
+from copdvae.supervision.labels import GOLD_CLASSES, LabelsConfig, class_numbers, fit_labels, keep_fraction
 from copdvae.supervision.pairs import PairTable, label_pairs
 from copdvae.supervision.similarity import Scaler, SimilarityConfig, fit_similarity, measures_of
 
@@ -335,9 +335,7 @@ def target_labels(table: pd.DataFrame, training: pd.DataFrame, targets: tuple[st
     """Targets (N, T): z-scores by the training subjects, then the class number (NaN: unknown, or not on the scale)."""
     real = list(targets[:-1])
     scores = Scaler.fit(training[real].to_numpy(float))(table[real].to_numpy(float))
-    number: dict[float, float] = {stage: place for place, stage in enumerate(GOLD_CLASSES)}
-    classes = [number.get(stage, np.nan) for stage in table[targets[-1]]]
-    return np.column_stack([scores, classes])
+    return np.column_stack([scores, class_numbers(table[targets[-1]].to_numpy(float), GOLD_CLASSES)])
 
 
 def build(config: RunConfig, shape: tuple[int, ...]) -> tuple[VAE, Objective]:

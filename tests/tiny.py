@@ -10,7 +10,8 @@ import torch
 from copdvae.dataset import AugmentConfig, InputConfig, Subjects
 from copdvae.networks import VAE, NetworkConfig
 from copdvae.objectives import Batch, Method, MethodConfig, Pairs, Stream
-from copdvae.train import GOLD_CLASSES, Cohort, RunConfig, TrainConfig, build
+from copdvae.supervision.labels import GOLD_CLASSES
+from copdvae.train import Cohort, RunConfig, TrainConfig, build
 
 METHODS = get_args(get_args(Method)[0])  # the configuration of every method in the union: a new one is tested without a change here
 NAMES = [kind.model_fields["method"].default for kind in METHODS]

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from copdvae.config import Config
 from copdvae.errors import ConfigError
+from copdvae.supervision.similarity import Scaler
 
 GOLD_CLASSES = (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0)  # PRISm and GOLD 0 to 4; never-smoked normals (-2) are not on the scale
 
@@ -87,7 +88,8 @@ def fit_labels(training: pd.DataFrame, config: LabelsConfig) -> Labels:
     count = len(config.columns)
     shift, scale, edges = np.zeros(count), np.ones(count), np.zeros((count, 0))
     if config.kind == "zscore":
-        shift, scale = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+        scaler = Scaler.fit(values)
+        shift, scale = scaler.mean, scaler.std
     if config.kind == "unit":
         shift, scale = np.nanmin(values, axis=0), np.nanmax(values, axis=0) - np.nanmin(values, axis=0)
     if config.bins:
@@ -111,7 +113,12 @@ def numbered(column: np.ndarray, number: int, labels: Labels) -> np.ndarray:
     """Class numbers of one column (N,), NaN where unknown."""
     if labels.config.bins:
         return np.where(np.isnan(column), np.nan, np.digitize(column, labels.edges[number]))
-    place = {value: float(k) for k, value in enumerate(labels.config.categories[number])}
+    return class_numbers(column, labels.config.categories[number])
+
+
+def class_numbers(column: np.ndarray, categories: tuple[float, ...]) -> np.ndarray:
+    """The place of each value (N,) among the categories, as float64; NaN where it is none of them."""
+    place = {value: float(k) for k, value in enumerate(categories)}
     return np.array([place.get(float(value), np.nan) for value in column])
 
 

@@ -1,21 +1,11 @@
 import numpy as np
 import pytest
+from codes import labelled
 from scipy.stats import norm
 from sklearn.metrics import mutual_info_score
 
 from copdvae.metrics.grouped_mig import grouped_mig, grouped_mig_interval
 from copdvae.metrics.information import bins_for, cut_at_deciles, entropy, equal_width
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(11)
-
-
-def labelled(rng, n=540, classes=6, nuisance=8):
-    """Labels, a perfect code of them, and `nuisance` codes that know nothing."""
-    target = rng.integers(0, classes, n)
-    return target, target[:, None].astype(float), rng.normal(size=(n, nuisance))
 
 
 @pytest.mark.parametrize("adjusted", [False, True])

@@ -15,11 +15,6 @@ from copdvae.metrics.information import (
 )
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(11)
-
-
 def test_entropy_and_information_of_known_tables():
     assert entropy([0, 0, 1, 1]) == pytest.approx(np.log(2))
     assert entropy([7, 7, 7]) == 0

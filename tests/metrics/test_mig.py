@@ -1,20 +1,10 @@
 import numpy as np
 import pytest
+from codes import labelled
 from sklearn.metrics import mutual_info_score
 
 from copdvae.metrics.information import entropy
 from copdvae.metrics.mig import mig, mig_interval
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(11)
-
-
-def labelled(rng, n=540, classes=6, nuisance=8):
-    """Labels, a perfect code of them, and `nuisance` codes that know nothing."""
-    target = rng.integers(0, classes, n)
-    return target, target[:, None].astype(float), rng.normal(size=(n, nuisance))
 
 
 def test_mig_of_constant_perfect_and_duplicated_codes(rng):
