@@ -6,6 +6,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Several workers share the cores: with as many OpenMP threads each as there are cores, they wait for one another, some six times as long.
+workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if workers > 1:  # before torch is imported, which reads it once
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // workers)))
+
 settings.register_profile("copdvae", deadline=None)  # a slow machine is no failure
 settings.load_profile("copdvae")
 
