@@ -16,7 +16,8 @@ from copdvae.errors import ConfigError
 from copdvae.prepare.ingest import load_subject
 
 CHANNELS = ("insp", "exp")  # the order in a cached subject
-OUTSIDE_HU = {"remove": 3071, "keep": -1024}  # what moves in from beyond the grid
+AIR_HU, LARGEST_HU = -1024, 3071  # that a cached subject has; air moves in from beyond the grid where the background is kept
+REMOVED = np.iinfo(np.int16).max  # in place of the HU of a voxel outside the lungs, where the background is removed
 
 
 class AugmentConfig(Config):
@@ -43,18 +44,29 @@ class InputConfig(Config):
             raise ValueError("channels: name each channel once, at least one")
         if self.window_hu[0] >= self.window_hu[1]:
             raise ValueError("window_hu: the lower bound comes first")
+        if self.window_hu[1] > LARGEST_HU:
+            raise ValueError(f"window_hu: ends at {self.window_hu[1]:g}, but no cached voxel is above {LARGEST_HU} HU")
         return self
 
 
 @dataclass(frozen=True)
 class Subjects:
-    """N ingested subjects in memory. Missing channels are zero in `image` and False in `present`."""
+    """N ingested subjects in memory. Missing channels have no lung, are False in `present` and 0 in batches.
+
+    Where the background is removed, `image` is marked in place: a batch is then one gathered, moved and scaled array, its lungs what is
+    not marked.
+    """
 
     ids: np.ndarray  # (N,) str
-    image: np.ndarray  # (N, C, D, H, W) int16, HU
+    image: np.ndarray  # (N, C, D, H, W) int16, HU, or REMOVED
     lung: np.ndarray  # (N, C, D, H, W) bool
     present: np.ndarray  # (N, C) bool
     config: InputConfig
+
+    def __post_init__(self) -> None:
+        if self.config.background == "remove":
+            for image, lung in zip(self.image, self.lung, strict=True):
+                image[~lung] = REMOVED
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -66,25 +78,24 @@ class Subjects:
 
     def take(self, rows: np.ndarray, augment: AugmentConfig, rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows' images (B, C, D, H, W) float32 in [0, 1], lungs (bool), presence (B, C) float32; augmented where a generator is given."""
-        image, lung, offset = self.image[rows], self.lung[rows], 0.0
+        parts, outside = ([self.image], [REMOVED]) if self.config.background == "remove" else ([self.image, self.lung], [AIR_HU, False])
+        parts, offset = [part[rows] for part in parts], 0.0
         present = self.present[rows].astype(np.float32)
         if rng is not None:
-            image, lung, offset = augmented(image, lung, augment, self.config.background, rng)
+            parts, offset = augmented(parts, outside, augment, rng)
             if self.config.channel_dropout > 0:
                 present = drop_channels(present, self.config.channel_dropout, rng)
-        scaled = self.scaled(image, lung, offset)
+        scaled = self.scaled(parts[0], offset)
         if not present.all():
             scaled *= present.reshape(*present.shape, *[1] * (scaled.ndim - 2))
-        return scaled, lung, present
+        return scaled, parts[1] if len(parts) > 1 else parts[0] != REMOVED, present
 
-    def scaled(self, image: np.ndarray, lung: np.ndarray, offset_hu: np.ndarray | float = 0.0) -> np.ndarray:
-        """HU (n, C, D, H, W) to float32 in [0, 1]; `offset_hu` is added first (augmentation)."""
+    def scaled(self, image: np.ndarray, offset_hu: np.ndarray | float = 0.0) -> np.ndarray:
+        """HU (n, C, D, H, W) to float32 in [0, 1], 1 where REMOVED; `offset_hu` is added first (augmentation)."""
         low, high = self.config.window_hu
         scale = np.float32(1 / (high - low))
         scaled = np.multiply(image, scale, dtype=np.float32)
         scaled += (np.asarray(offset_hu, np.float32) - np.float32(low)) * scale
-        if self.config.background == "remove":
-            scaled += np.logical_not(lung).view(np.int8) * np.float32(100)  # far above the window; cheaper than an indexed assignment
         np.clip(scaled, 0, 1, out=scaled)
         return scaled
 
@@ -143,24 +154,31 @@ class Images:
         return image, np.ones(image.shape, bool), np.ones(image.shape[:2], np.float32)
 
 
-def augmented(image: np.ndarray, lung: np.ndarray, config: AugmentConfig, background: str, rng: np.random.Generator):
-    """Flip, shift and offset each image (all its channels alike): image, lung, and the offset in HU to add."""
-    count, axes = len(image), image.ndim - 2
+def augmented(
+    parts: list[np.ndarray], outside: list[float], config: AugmentConfig, rng: np.random.Generator
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Flip and shift each image, all its channels and parts (n, C, *space) alike; also the offset in HU to add to the first part.
+
+    `outside` is what moves in from beyond the grid, a number a part.
+    """
+    image = parts[0]
+    count, size = len(image), image.shape[2:]
     flips = rng.random(count) < 0.5 if config.flip else np.zeros(count, bool)
-    shifts = rng.integers(-config.shift, config.shift + 1, size=(count, axes))
+    shifts = rng.integers(-config.shift, config.shift + 1, size=(count, len(size)))
     if config.shift or config.flip:
-        moved, moved_lung = np.full_like(image, OUTSIDE_HU[background]), np.zeros_like(lung)
+        moved = [np.full_like(part, fill) for part, fill in zip(parts, outside, strict=True)]
         for k in range(count):
-            to = (slice(None), *[slice(max(s, 0), n + min(s, 0)) for s, n in zip(shifts[k], image.shape[2:], strict=True)])
-            away = (slice(None), *[slice(max(-s, 0), n + min(-s, 0)) for s, n in zip(shifts[k], image.shape[2:], strict=True)])
+            to = (slice(None), *[slice(max(s, 0), n + min(s, 0)) for s, n in zip(shifts[k], size, strict=True)])
+            away = (slice(None), *[slice(max(-s, 0), n + min(-s, 0)) for s, n in zip(shifts[k], size, strict=True)])
             turn = (..., slice(None, None, -1)) if flips[k] else ...
-            moved[k][to], moved_lung[k][to] = image[k][turn][away], lung[k][turn][away]
-        image, lung = moved, moved_lung
+            for there, part in zip(moved, parts, strict=True):
+                there[k][to] = part[k][turn][away]
+        parts = moved
     one_each = (count, *[1] * (image.ndim - 1))
     offset = rng.normal(0, config.offset_hu, one_each).astype(np.float32)
     if config.noise_hu:
         offset = offset + config.noise_hu * rng.standard_normal(image.shape, dtype=np.float32)
-    return image, lung, offset
+    return parts, offset
 
 
 def drop_channels(present: np.ndarray, chance: float, rng: np.random.Generator) -> np.ndarray:

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 from safetensors.numpy import save_file
 
-from copdvae.dataset import InputConfig, load_subjects
+from copdvae.dataset import AugmentConfig, InputConfig, Subjects, load_subjects
 from copdvae.errors import ConfigError
 
 SIZE = (4, 4, 4)
@@ -26,7 +26,7 @@ def test_channels_come_in_the_order_that_the_configuration_names(tmp_path):
     index = write_cache(tmp_path, ["insp+exp", "insp+exp"])
     for channels, hu in ((("insp", "exp"), [-800, -600]), (("exp", "insp"), [-600, -800]), (("exp",), [-600]), (("insp",), [-800])):
         subjects, left_out = load_subjects(tmp_path, index, InputConfig(channels=channels))
-        assert subjects.image[:, :, 0, 0, 0].tolist() == [hu, [value + 1 for value in hu]]
+        assert subjects.image[:, :, 0, 0, 1].tolist() == [hu, [value + 1 for value in hu]]
         assert subjects.present.all()
         assert left_out == []
 
@@ -54,9 +54,9 @@ def test_with_channel_dropout_a_missing_channel_is_taken_as_absent(tmp_path):
     index = write_cache(tmp_path, ["insp+exp", "insp", "exp"])
     subjects, left_out = load_subjects(tmp_path, index, InputConfig(channel_dropout=0.2))
     assert subjects.present.tolist() == [[True, True], [True, False], [False, True]]
-    assert subjects.image[1, 1].max() == subjects.image[1, 1].min() == 0
+    assert (subjects.take(np.arange(3), AugmentConfig(), None)[0][~subjects.present] == 0).all()
     assert not subjects.lung[1, 1].any()
-    assert subjects.image[2, :, 0, 0, 0].tolist() == [0, -598]
+    assert subjects.image[2, 1, 0, 0, 1] == -598
     assert left_out == []
     alone, left_out = load_subjects(tmp_path, index, InputConfig(channels=("exp",), channel_dropout=0.2))
     assert alone.ids.tolist() == ["A", "C"]
@@ -73,17 +73,43 @@ def test_rows_of_subjects_are_found_in_the_order_asked_for(tmp_path):
     assert subjects.rows(["C", "A"]).tolist() == [2, 0]
 
 
+@pytest.mark.parametrize("background", ["keep", "remove"])
+@pytest.mark.parametrize("augment", [None, AugmentConfig(flip=True, shift=1, offset_hu=30, noise_hu=0)], ids=["as it is", "augmented"])
+def test_where_the_background_is_removed_only_lungs_are_seen_and_they_move_with_the_image(background, augment):
+    """The lung is at a HU of its own, everything else at another."""
+    rng = np.random.default_rng(0)
+    lung = rng.random((40, 2, 4, 5, 6)) < 0.4
+    image = np.where(lung, -800, -900).astype(np.int16)
+    subjects = Subjects(np.arange(40).astype(str), image, lung.copy(), np.ones((40, 2), bool), InputConfig(background=background))
+    found, found_lung, _ = subjects.take(np.arange(40), augment or AugmentConfig(), np.random.default_rng(1) if augment else None)
+    if augment is None:
+        np.testing.assert_array_equal(found_lung, lung)
+    inside = found[found_lung] * 724 - 1024
+    assert len(inside) > 0.6 * lung.sum()
+    if background == "remove":
+        assert (found[~found_lung] == 1).all()
+    else:
+        assert (found[~found_lung] < found[found_lung].max()).all()
+    if augment is None:
+        np.testing.assert_allclose(inside, -800, atol=1e-3)
+    else:  # one offset an image
+        for k in range(40):
+            own = found[k][found_lung[k]] * 724 - 1024
+            np.testing.assert_allclose(own, own[0], atol=1e-3)
+
+
 @pytest.mark.parametrize(("hu", "scaled"), [(-1024, 0), (-662, 0.5), (-300, 1), (-2000, 0), (500, 1)])  # of a window from -1024 to -300
 def test_hounsfield_units_become_shares_of_the_window(tmp_path, hu, scaled):
     subjects, _ = load_subjects(tmp_path, write_cache(tmp_path, ["insp+exp"]), InputConfig(background="keep"))
     image = np.full((1, 2, *SIZE), hu, np.int16)
-    found = subjects.scaled(image, np.zeros(image.shape, bool))
+    found = subjects.scaled(image)
     np.testing.assert_allclose(found, scaled, atol=1e-6)
     assert found.dtype == np.float32
 
 
 @pytest.mark.parametrize(
-    "settings", [{"channels": ()}, {"channels": ("insp", "insp")}, {"window_hu": (0, -100)}, {"channels": ("insp", "mid")}]
+    "settings",
+    [{"channels": ()}, {"channels": ("insp", "insp")}, {"window_hu": (0, -100)}, {"window_hu": (0, 4000)}, {"channels": ("insp", "mid")}],
 )
 def test_settings_that_make_no_sense_are_refused(settings):
     with pytest.raises(ValidationError):

@@ -32,14 +32,23 @@ class Likelihood(nn.Module):
         else:
             self.register_buffer("log_scale", start)
 
-    def voxels(self, decoded: Tensor, x: Tensor) -> Tensor:
-        """-log p of each voxel, nats: decoded and x (B, C, *space) to the same shape."""
+    def errors(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """What of -log p depends on a voxel's two values, before scale and normaliser: decoded and x (B, C, *space) to the same shape."""
         if self.kind == "bernoulli":
             return F.binary_cross_entropy_with_logits(decoded, x, reduction="none")
-        error = (x - decoded) * (-self.log_scale).exp()
+        return F.mse_loss(decoded, x, reduction="none") if self.kind == "gaussian" else (x - decoded).abs()
+
+    def nats(self, errors: Tensor, voxels: Tensor | float = 1.0) -> Tensor:
+        """-log p, nats, from errors summed over so many voxels: any shape."""
+        if self.kind == "bernoulli":
+            return errors
         if self.kind == "gaussian":
-            return 0.5 * error**2 + self.log_scale + 0.5 * math.log(2 * math.pi)
-        return error.abs() + self.log_scale + math.log(2)
+            return 0.5 * (-2 * self.log_scale).exp() * errors + voxels * (self.log_scale + 0.5 * math.log(2 * math.pi))
+        return (-self.log_scale).exp() * errors + voxels * (self.log_scale + math.log(2))
+
+    def voxels(self, decoded: Tensor, x: Tensor) -> Tensor:
+        """-log p of each voxel, nats: decoded and x (B, C, *space) to the same shape."""
+        return self.nats(self.errors(decoded, x))
 
     def mean(self, decoded: Tensor) -> Tensor:
         """The expected image, in [0, 1]."""
