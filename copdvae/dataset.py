@@ -3,6 +3,7 @@
 Images are (N, C, D, H, W) int16 HU on one grid, channel 0 inspiratory, channel 1 expiratory; the network sees them in [0, 1].
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -155,7 +156,7 @@ class Images:
 
 
 def augmented(
-    parts: list[np.ndarray], outside: list[float], config: AugmentConfig, rng: np.random.Generator
+    parts: list[np.ndarray], outside: Sequence[float], config: AugmentConfig, rng: np.random.Generator
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Flip and shift each image, all its channels and parts (n, C, *space) alike; also the offset in HU to add to the first part.
 

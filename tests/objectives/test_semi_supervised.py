@@ -182,7 +182,8 @@ def test_the_replacement_s_gradient_is_that_of_finite_differences(kind):
     method = larvae("beta_vae", **({} if kind == "l2" else UNIT))
     net, objective = made_pair(method, network_of(method).model_copy(update={"u": 2, "v": 2}), size=(4, 4, 4))
     net.eval().double()
-    told = made_batch(method, count=2, size=(4, 4, 4)).also["label"].each(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
+    told = made_batch(method, count=2, size=(4, 4, 4)).also["label"]
+    told = told.each(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor)
     noise = torch.randn(2, 4, dtype=torch.double)
 
     class Fixed(torch.distributions.Normal):
