@@ -243,7 +243,7 @@ class Run:
         modules, plan = {"net": self.net, "objective": self.objective}, self.config.train
         if step % plan.save_every == 0 or step == plan.steps:  # a stop in between leaves no trace in what is logged and kept
             values = self.validate(step)
-            score = values.get("validation_" + self.config.method.selects_by)
+            score = values["validation_" + self.config.method.selects_by] if values else None  # without validation subjects: the last ones
             self.log.add(step - 1, values)
             if plan.keep == "last" or score is None or score < self.best.get("score", float("inf")):
                 self.best = {"step": step} | ({} if score is None else {"score": score})

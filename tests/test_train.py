@@ -123,7 +123,7 @@ def test_nothing_of_a_test_subject_reaches_training(tmp_path, method):
 
 SEEN_IN = {  # a logged value of each that labels have a part in
     "pairwise": "pair_loss", "larvae": "label_loss", "ss_factor_vae": "label_loss", "wela_vae": "label_loss", "gvae": "rec",
-    "group_tcvae": "apart", "dsd": "swapped",
+    "group_tcvae": "apart", "dsd": "swapped", "parted_vae": "class_loss",
 }  # fmt: skip
 
 

@@ -75,7 +75,9 @@ class MethodConfig(Config):
     told: ClassVar[str] = "nothing"  # supervision, in words
     quirks: ClassVar[dict[str, str]] = {}  # what `strict` copies from the paper or its authors, by name
     needs: ClassVar[Stream] = "image"  # the step's main batch
-    selects_by: ClassVar[str] = "loss"  # the logged value whose minimum on validation subjects picks the weights that are kept
+    # The logged value whose minimum on validation subjects picks the weights that are kept. `selection`: the loss less what a critic says,
+    # which is another measure at every look, and with the loss of the step before the main one, where there are such.
+    selects_by: ClassVar[str] = "loss"
     readout: ClassVar[Literal["ranked", "u", "all", "direct"]] = (
         "ranked"  # `u`: by rank, by place, every latent; or outputs are predictions
     )

@@ -22,6 +22,7 @@ class FactorVAEConfig(MethodConfig):
     method: Literal["factor_vae"] = "factor_vae"
     paper: ClassVar = "Kim & Mnih 2018, arXiv:1802.05983, Eq. 2 and Algorithm 2"
     quirks: ClassVar = {"second_batch": "the critic's permuted half comes from a second batch"}
+    selects_by: ClassVar = "selection"
     variant: Literal["fixed", "strict"] = "fixed"
     gamma: float = Field(default=10.0, ge=0)  # on the total correlation
     critic: CriticConfig = CriticConfig()
@@ -57,6 +58,7 @@ class FactorVAE(Objective):
         critic = self.critic.loss(z, permute_parts(self.second(net, batch) if self.strict else z))
         terms = {"rec": rec.mean(), "kl": kl.mean(), "tc": self.gamma * tc.mean()}
         logs = {"rec": rec.mean(), "rec_lung": rec_lung.mean(), "kl": kl.mean(), "tc": tc.mean()}
+        logs["selection"] = terms["rec"] + terms["kl"]
         return Losses({"model": terms["rec"] + terms["kl"] + terms["tc"], "critic": critic}, logs, terms)
 
     @torch.no_grad()

@@ -38,6 +38,7 @@ class GroupTCVAEConfig(MethodConfig):
     paper: ClassVar = "paper E, Eq. 2-3"
     told: ClassVar = "pairs of training subjects of one class"
     needs: ClassVar = "group"
+    selects_by: ClassVar = "selection"
     readout: ClassVar = "u"
     groups: GroupsConfig = GroupsConfig()
     beta: float = Field(default=10.0, ge=0)  # on the total correlation; E tried 10 to 100
@@ -88,6 +89,8 @@ class GroupTCVAE(Objective):
         if self.critic:
             losses["critic"] = self.critic.loss(z, torch.cat([permute_parts(z[rows], self.sizes) for rows in members]))
         logs = {"rec": rec.mean(), "rec_lung": rec_lung.mean(), "kl": kl.mean(), "tc": tc.mean(), "apart": apart.mean()}
+        steady = [term for name, term in terms.items() if not (self.critic and name == "tc")]
+        logs["selection"] = sum(steady, rec.new_zeros(()))
         return Losses(losses, logs, terms)
 
     def sampled(self, z: Tensor, q: Normal, batch: Batch) -> Tensor:

@@ -22,6 +22,7 @@ class ToldLabels(MethodConfig):
 
     told: ClassVar = "labels of a fraction of the training subjects"
     readout: ClassVar = "u"
+    selects_by: ClassVar = "selection"
     gamma_lb: float = Field(default=1e4, ge=0)  # on the label loss: a reconstruction summed over voxels needs a large one
     label_loss: LabelLoss = "l2"  # cross_entropy: mu is the logit of a label in [0, 1]
     labels: LabelsConfig = LabelsConfig()
@@ -64,6 +65,8 @@ def labelled(batch: Batch) -> tuple[Batch, Tensor]:
 
 
 def with_terms(losses: Losses, terms: dict[str, Tensor], logs: dict[str, Tensor]) -> Losses:
-    """Another objective's losses, with terms added to its model's."""
-    model = sum(terms.values(), losses.by_player["model"])
-    return Losses(losses.by_player | {"model": model}, losses.logs | logs, losses.terms | terms)
+    """Another objective's losses, with terms added to its model's and to what weights are picked by."""
+    loss = losses.by_player["model"]
+    selection = sum(terms.values(), losses.logs.get("selection", loss))
+    model = sum(terms.values(), loss)
+    return Losses(losses.by_player | {"model": model}, losses.logs | logs | {"selection": selection}, losses.terms | terms)

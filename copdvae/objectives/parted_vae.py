@@ -10,6 +10,7 @@ Not one value an image, but functions of the batch's mean: q(c_k), and the two |
 
 Paper: pairs begin at i = j; here: i < j (mixture_prior.py). The expectation over c of the KL is a sum over all classes, not one draw.
 Schedules are functions of the step, short by default (the paper's: parted_presets.py); validation looks at their end.
+Weights are picked by L + max(gamma_c, 1) times the labelled step's loss, on validation subjects: a nat of c weighs what it does in L.
 K variables of L_k classes; B: batch, H: hidden units. Losses in nats per image.
 """
 
@@ -32,6 +33,7 @@ class PartedVAEConfig(MethodConfig):
     paper: ClassVar = "Hajimiri et al. 2021; paper D, Eq. 6, 7 and A.5"
     told: ClassVar = "classes of a fraction of the training subjects, or nothing"
     readout: ClassVar = "u"
+    selects_by: ClassVar = "selection"
     labels: LabelsConfig | None = LabelsConfig(columns=("gold",), kind="class", categories=(GOLD_CLASSES,), fraction=0.5)
     values: tuple[Annotated[int, Field(ge=2)], ...] = ()  # classes of each discrete variable where no labels are told
     gamma_c: NonNegativeFloat = 15.0
@@ -108,7 +110,12 @@ class PartedVAE(Objective):
         }
         weights = {"entropy": config.gamma_h, "kl_c": config.gamma_c, "overlap": config.gamma_bc}
         terms |= {name: weight * logs[name] for name, weight in weights.items()}
-        return Losses({"model": sum(terms.values(), rec.new_zeros(()))}, logs, terms)
+        loss = sum(terms.values(), rec.new_zeros(()))
+        if not net.training:  # in training, the step before has the labels
+            told = self.before(net, batch, step) if "label" in batch.also else None
+            logs |= told.logs if told else {}
+            logs["selection"] = loss + max(1.0, config.gamma_c) * logs.get("class_loss", 0.0)
+        return Losses({"model": loss}, logs, terms)
 
     def schedule(self, step: int, training: bool) -> tuple[float, float]:
         """The attention's steepness, and the share of the capacities that is reached."""

@@ -38,6 +38,7 @@ TERMS = {
     "kl": "information held (kl)",
     "kl_u": "information in u (kl_u)",
     "kl_v": "information in v (kl_v)",
+    "selection": "what weights are picked by (selection)",
     "pair_loss": "misfit to told pairs (pair_loss)",
 }
 

@@ -9,6 +9,7 @@ from exempt import COUNTS_BATCH, UNORDERED
 from tiny import METHODS, NAMES, latents_of, made_batch, made_pair, run_config
 from torch.distributions import Normal
 
+from copdvae.config import models_in
 from copdvae.errors import ConfigError
 from copdvae.loop import descend
 from copdvae.objectives.base import Batch, Losses, Pairs, Stream
@@ -161,7 +162,32 @@ def test_terms_and_logs_are_numbers_that_add_up(kind):
     losses = objective(net, made_batch(method), 0)
     assert all(value.dim() == 0 for value in (*losses.by_player.values(), *losses.logs.values(), *losses.terms.values()))
     torch.testing.assert_close(sum(losses.terms.values()), losses.by_player["model"], rtol=1e-4, atol=1e-3)
-    assert kind.selects_by == "loss" or kind.selects_by in losses.logs
+    net.eval()
+    assert {"loss", *objective(net, made_batch(method), 0).logs} >= {kind.selects_by}
+
+
+@every_method
+def test_a_critic_s_state_does_not_move_what_weights_are_picked_by(kind):
+    """One network, two critics, on each base: the model's loss differs, what compares looks at validation subjects does not."""
+    bases = models_in(kind.model_fields["base"].annotation) if "base" in kind.model_fields else []
+    for method in (kind(), *[kind(base=base()) for base in bases]):
+        net, objective = made_pair(method)
+        if "critic" not in objective.players(net):
+            continue
+        net.eval()
+        found = []
+        for shift in (0.0, 1.0):
+            with torch.no_grad():
+                for weight in objective.players(net)["critic"]:
+                    weight += shift * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
+            torch.manual_seed(0)
+            losses = objective(net, made_batch(method), 0)
+            found.append((losses.by_player["model"], losses.logs[kind.selects_by]))
+        (one, picked), (other, again) = found
+        assert one != other
+        assert picked == again
+        weights = list(net.parameters())
+        assert any(g is not None and g.abs().max() > 0 for g in torch.autograd.grad(picked, weights, allow_unused=True))
 
 
 def extremes(method):

@@ -49,6 +49,13 @@ def test_the_loss_is_the_sum_of_its_parts_with_gamma_on_the_critic_s_log_ratio()
 
 
 @pytest.mark.parametrize("variant", ["fixed", "strict"])
+def test_weights_are_picked_by_the_bound_without_what_the_critic_says(variant):
+    method = FactorVAEConfig(gamma=7, variant=variant, critic=SMALL)
+    losses, _, _ = losses_of(method)
+    assert losses.logs[method.selects_by] == losses.terms["rec"] + losses.terms["kl"] != losses.by_player["model"]
+
+
+@pytest.mark.parametrize("variant", ["fixed", "strict"])
 def test_the_critic_s_permuted_half_is_of_the_batch_or_in_strict_of_the_second_one(variant):
     method = FactorVAEConfig(variant=variant, critic=SMALL)
     assert method.also == (("second",) if variant == "strict" else ())

@@ -47,6 +47,14 @@ def test_a_pair_s_images_pay_both_directions_of_the_kl_of_u_between_them(u, v):
     torch.testing.assert_close(losses.terms["apart"], 5 * losses.logs["apart"])
 
 
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_weights_are_picked_by_the_loss_without_what_a_critic_says(estimator):
+    method = GroupTCVAEConfig(total_correlation=estimator)
+    losses, _ = loss_of(method, grouped(2))
+    wanted = losses.by_player["model"] - (losses.terms["tc"] if estimator == "critic" else 0)
+    torch.testing.assert_close(losses.logs[method.selects_by], wanted)
+
+
 def test_gamma_is_a_penalty_that_draws_a_pair_s_u_together():
     """One step down the model's loss, of which this term is by far the largest part."""
     network, batch = NETWORK, grouped(2)

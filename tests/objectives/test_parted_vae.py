@@ -1,7 +1,9 @@
+import json
 import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from flat import FlatVAE, fixed_noise
@@ -111,6 +113,42 @@ def test_the_labelled_step_is_equation_7_and_an_unknown_label_costs_nothing():
             total -= 0 if math.isnan(number) else logits[int(number)] - math.log(sum(math.exp(value) for value in logits))
     assert losses is not None
     assert losses.by_player["labelled"].item() == pytest.approx(total / 4, rel=1e-9)
+
+
+@pytest.mark.parametrize(("gamma_c", "weight"), [(40.0, 40.0), (0.5, 1.0)])
+def test_weights_are_picked_by_the_loss_and_what_validation_labels_say_of_the_classes(gamma_c, weight):
+    """Equation 7 on the labelled images, in nats that weigh what q(c)'s do, or 1; not while training, which has its own step for them."""
+    (net, objective), batch = made(told(gamma_c=gamma_c), 2, 4), images(3)
+    labelled = images(4, label=[[0, 1], [2, 0], [1, NAN], [0, 0]])
+    batch = replace(batch, also={"label": labelled})
+    net.eval()
+    p = objective.class_probabilities(net, labelled)
+    total = 0.0
+    for i, k in ((0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (3, 0), (3, 1)):
+        total -= math.log(p[k][i, int(labelled.label[i, k])].item())  # type: ignore[index]
+    losses = objective(net, batch, 0)
+    assert losses.logs["class_loss"].item() == pytest.approx(total / 4, rel=1e-9)
+    assert losses.logs["selection"].item() == pytest.approx(losses.by_player["model"].item() + weight * total / 4, rel=1e-9)
+    assert "class_loss" not in objective(net.train(), batch, 0).logs
+
+
+def test_validation_labels_have_a_say_in_the_weights_that_are_kept_and_test_labels_have_none(tmp_path):
+    cohort, config = made_cohort(), run_config({"method": "parted_vae", "gamma_c": 1e5}, lr=0.01, steps=8, save_every=1)
+    found = []
+    for name, part in (("a", None), ("b", "validation"), ("c", "test")):
+        labels = cohort.labels.copy()
+        if part:
+            rows = cohort.rows(part)
+            labels.iloc[rows] = labels.iloc[rows[::-1]].to_numpy()
+        folder = train_run(replace(cohort, labels=labels), config, tmp_path / name, lambda line: None)
+        log = pd.read_csv(folder / "log.csv")
+        best = json.loads((folder / "run.json").read_text())["best"]
+        assert best["score"] == log["validation_selection"].min()
+        assert log["validation_class_loss"].notna().all()
+        found.append((best, log["class_loss"].tolist(), (folder / "checkpoint.safetensors").read_bytes()))
+    assert found[0][0]["step"] != found[1][0]["step"]
+    assert found[0][1] == found[1][1], "they move no weight"
+    assert found[0] == found[2]
 
 
 def test_it_trains_encoder_and_class_heads_and_nothing_else():

@@ -127,6 +127,15 @@ def test_the_labelled_batch_alone_pays_for_labels_and_the_base_sees_the_other(ba
 
 
 @every_base
+def test_weights_are_picked_by_the_loss_with_its_labels_and_without_what_a_critic_says(base):
+    for method in (semi(base, gamma_lb=20), larvae(base, gamma_lb=20, tau=3)):
+        losses, _, _ = losses_of(method, made_batch(method), network_of(method))
+        wanted = sum(term for name, term in losses.terms.items() if name != "tc" or "factor" not in base)
+        torch.testing.assert_close(losses.logs[method.selects_by], wanted)
+        assert {"label", *(["replacement"] if method.name == "larvae" else [])} < set(losses.terms)
+
+
+@every_base
 @pytest.mark.parametrize("settings", [{}, UNIT], ids=["l2", "cross_entropy"])
 def test_larvae_decodes_the_true_labels_with_the_inferred_nuisance_and_adds_the_nuisance_s_kl(base, settings):
     method = larvae(base, gamma_lb=20, tau=3, **settings)
