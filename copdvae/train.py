@@ -23,11 +23,12 @@ import pandas as pd
 import torch
 import yaml
 from pydantic import Field, model_validator
-from scipy.stats import rankdata
+from torch.distributions import Normal
 
 from copdvae import __version__, processes
 from copdvae.batches import Batches, Prefetch
 from copdvae.checkpoint import load_checkpoint, save_checkpoint
+from copdvae.collapse import nothing_told, pairs_at_chance
 from copdvae.config import Config
 from copdvae.dataset import AugmentConfig, InputConfig, Subjects
 from copdvae.errors import ConfigError, Stopped
@@ -35,7 +36,6 @@ from copdvae.files import digest_of, write_csv, write_json, write_text
 from copdvae.loop import Every, step_seed, train
 from copdvae.networks import VAE, NetworkConfig
 from copdvae.objectives import Batch, Method, Objective, Stream
-from copdvae.objectives.terms import gaussian_kl, pair_log_likelihood
 from copdvae.supervision.groups import GroupTable, group_table
 from copdvae.supervision.labels import GOLD_CLASSES, LabelsConfig, class_numbers, fit_labels, keep_fraction
 from copdvae.supervision.pairs import PairTable, label_pairs
@@ -44,8 +44,7 @@ from copdvae.supervision.similarity import Scaler, SimilarityConfig, fit_similar
 VALIDATION_BATCH = 64
 DETERMINISTIC = True  # of cuDNN: without it float32 steps differ from one time to the next, and so do resumed runs
 THREADS = 3  # that make batches for a GPU, which one does not feed; on the CPU they would take its cores from training
-PRIOR_NATS = 0.1  # of KL a latent of u on average: below it, u says nothing about the image
-CHANCE_NATS = 0.05  # a pair likelihood within this of the best constant one is at chance
+FEWEST = 5  # validation subjects, from which it can be seen whether a code tells subjects apart; training subjects where there are fewer
 
 
 class TrainConfig(Config):
@@ -293,42 +292,28 @@ class Run:
 
     @torch.no_grad()
     def collapse(self) -> str | None:
-        """Why `u` is useless, in words: it stays at the prior, or its pair likelihood is that of a constant. None where it is fine."""
-        if self.config.method.readout != "u":
+        """Why the code is useless, in words: see collapse.py. None where it is fine, and where the outputs are predictions."""
+        readout = self.config.method.readout
+        if readout == "direct":
             return None
         self.net.eval()
-        batches = self.validation or self.batches.whole(VALIDATION_BATCH)
-        kl, logits, similarities = [], [], []
+        enough = sum(len(batch.image) for batch in self.validation) >= FEWEST
+        batches = self.validation if enough else self.batches.whole(VALIDATION_BATCH)
+        means, scales, logits, similarities = [], [], [], []
         for batch in batches:
             q = self.objective.posterior(self.net, batch.to(self.device))
-            kl.append(gaussian_kl(q)[:, : self.net.u])
+            means.append(q.loc.cpu())
+            scales.append(q.scale.cpu())
             logit: Any = getattr(self.objective, "logit", None)
             if logit is not None and batch.pairs is not None and len(batch.pairs.first):
                 logits.append(logit(q.loc[:, : self.net.u], batch.pairs).cpu())
                 similarities.append(batch.pairs.similarity)
-        nats = torch.cat(kl).mean(dim=0)
-        if bool((nats < PRIOR_NATS).all()):
-            return f"u stays at the prior: its KL is {float(nats.max()):.3f} nats a subject, so it says nothing about the image"
+        everyone = Normal(torch.cat(means), torch.cat(scales), validate_args=False)
+        reasons = [nothing_told(everyone, self.net.u, readout == "u")]
         if logits:
-            a, y = torch.cat(logits), torch.cat(similarities)
             binary = getattr(self.config.method, "binary", False)
-            reached, chance = float(pair_log_likelihood(a, y, binary).mean()), constant_likelihood(y, binary)
-            if reached < chance + CHANCE_NATS * 0.2 and spearman(a, y) < 0.1:
-                place = "below" if reached < chance - CHANCE_NATS else "at"
-                return f"the pair likelihood is {place} chance: {reached:.3f} nats a pair, {chance:.3f} for a constant similarity"
-        return None
-
-
-def constant_likelihood(y: torch.Tensor, binary: bool = False) -> float:
-    """The best mean log p(y) that one constant logit reaches, in nats a pair: log p is linear in y, so the mean of y is all it takes."""
-    a = torch.linspace(-30, 30, 601)
-    return float(pair_log_likelihood(a, y.mean().expand_as(a), binary).max())
-
-
-def spearman(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Rank correlation, ties at their mean rank; 0 where one of the two is constant."""
-    ranks = np.stack([rankdata(a), rankdata(b)])
-    return float(np.corrcoef(ranks)[0, 1]) if ranks.std(axis=1).min() > 0 else 0.0
+            reasons.append(pairs_at_chance(torch.cat(logits), torch.cat(similarities), binary))
+        return "; ".join(reason for reason in reasons if reason) or None
 
 
 def target_labels(table: pd.DataFrame, training: pd.DataFrame, targets: tuple[str, ...]) -> np.ndarray:

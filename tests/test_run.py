@@ -1,6 +1,7 @@
 """The main job on a tiny study: from DICOM and CSV to a page, killed and started again, from the command line."""
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -77,6 +78,18 @@ def test_a_run_that_leaks_is_scored_and_marked_and_compared_with_nothing(finishe
     study = read_study(finished)
     assert study.kind("wela_vae") == "leaks"
     assert "wela_vae" not in {row["method"] for row in best_of(first_scores(study)).values()}
+
+
+@pytest.mark.slow
+def test_a_code_that_tells_nothing_is_told_of_in_run_json_evaluation_and_page(finished):
+    """After twelve steps some have learnt nothing yet: what their run.json says is what a reader meets first."""
+    facts = [json.loads(path.read_text()) for path in finished.glob("runs/*/run.json")]
+    collapsed = {f"{fact['label']}, seed {fact['seed']}: {fact['collapse']}" for fact in facts if fact["collapse"]}
+    assert collapsed, "otherwise this test shows nothing"
+    assert set(json.loads((finished / "evaluation.json").read_text())["warnings"]) == collapsed
+    page = (finished / "report.html").read_text()
+    for warning in collapsed:
+        assert warning.partition(": ")[2] in page[page.index("Read th") : page.index('id="summary"')]
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from tiny import NAMES, NETWORK, made_cohort, run_config
 
 from copdvae.batches import AugmentConfig
 from copdvae.checkpoint import load_checkpoint
+from copdvae.collapse import constant_likelihood, spearman
 from copdvae.encode import encode
 from copdvae.errors import ConfigError, Stopped
 from copdvae.metrics.neighbours import knn_regression, r2
@@ -21,7 +22,7 @@ from copdvae.networks import NetworkConfig
 from copdvae.objectives import embedding
 from copdvae.run import stopping
 from copdvae.supervision.similarity import SimilarityConfig
-from copdvae.train import Log, Run, RunConfig, constant_likelihood, load_run, spearman, target_labels, train_run
+from copdvae.train import Log, Run, RunConfig, load_run, target_labels, train_run
 
 every_method = pytest.mark.parametrize("method", NAMES)
 ARTEFACTS = ("weights.safetensors", "checkpoint.safetensors", "log.csv")
@@ -314,7 +315,7 @@ class Code(torch.nn.Module):
             float(voxel): float(value) for batch in batches for voxel, value in zip(batch.image.sum((1, 2, 3, 4)), u, strict=True)
         }
 
-    def encode(self, x, present=None):
+    def encode(self, x, present=None, known=None):
         u = torch.tensor([[self.known[float(voxel)]] for voxel in x.sum((1, 2, 3, 4))])
         return torch.distributions.Normal(
             torch.cat([u, torch.zeros(len(x), 9)], 1), torch.cat([torch.full_like(u, self.std), torch.ones(len(x), 9)], 1)
@@ -344,8 +345,70 @@ def test_the_alarm_tells_of_a_pair_likelihood_at_chance_and_far_below_it():
     assert "at chance" in alarm(lambda severity: np.random.default_rng(0).permutation(4 * severity), method=gentle)
 
 
-def test_the_alarm_has_nothing_to_say_where_u_is_found_by_rank():
-    assert alarm(lambda severity: 0 * severity, std=1.0, method="vae") is None
+def test_where_u_is_found_by_rank_the_alarm_is_about_all_latents_together():
+    silent = alarm(lambda severity: 0 * severity, std=1.0, method="vae")
+    assert silent.startswith("every latent stays at the prior: the largest KL is 0.000 nats")
+    assert alarm(lambda severity: 4 * severity, method="vae") is None
+    assert alarm(lambda severity: 4 * severity, method="wela_vae") is None
+    assert alarm(lambda severity: 0 * severity, std=1.0, method="supervised") is None, "its outputs are predictions"
+
+
+def constant_u(run, says):
+    """The run's encoder with u at `says` for every image, whatever its variance."""
+    out = run.net.encoder.out
+    with torch.no_grad():
+        out.weight[: run.net.u] = 0
+        out.bias[: run.net.u] = says
+    return run.collapse()
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ({"method": "dsd", "variant": "strict"}, "u is the same for all subjects: its values spread by 0, those of v by"),
+        ({"method": "dsd"}, "u is nearly the same for all subjects: its means spread by 0 "),
+        ("parted_vae", "u is nearly the same for all subjects: its means spread by 0 "),
+        ("larvae", "u is nearly the same for all subjects: its means spread by 0 "),
+    ],
+    ids=str,
+)
+def test_the_alarm_tells_of_a_constant_u_of_a_real_network(method, words):
+    """What no comparison with N(0, I) sees: a constant at 3, and an autoencoder, whose KL is infinite."""
+    run = made_run(method)
+    with torch.no_grad():
+        run.net.encoder.out.weight[: run.net.u] *= 1000  # a fresh encoder tells little apart
+    assert run.collapse() is None
+    assert words in constant_u(run, 3.0)
+
+
+def test_the_alarm_looks_at_training_subjects_where_few_validate():
+    cohort = made_cohort()
+    few = cohort.split.copy()
+    few[cohort.subjects.ids[cohort.rows("validation")[2:]]] = "train"
+    one = few.copy()
+    one[cohort.subjects.ids[cohort.rows("validation")[:1]]] = "train"
+    for split in (few, one, one.replace("validation", "train")):
+        run = made_run("dsd", replace(cohort, split=split))
+        with torch.no_grad():
+            run.net.encoder.out.weight[: run.net.u] *= 1000
+        assert run.collapse() is None, "of one subject nothing spreads"
+        assert "u is nearly the same" in constant_u(run, 3.0)
+
+
+@every_method
+def test_a_network_that_never_trained_says_so_in_its_run_json(tmp_path, method):
+    """One step of a rate of almost nothing, from an encoder that says nothing but N(0, 1): `collapse` has the reason."""
+    config = run_config(method, steps=1, lr=1e-12)
+    run = Run(made_cohort(), config, tmp_path, silent)
+    with torch.no_grad():
+        run.net.encoder.out.weight.zero_()
+        run.net.encoder.out.bias.zero_()
+    run.train(lambda: False)
+    said = json.loads((tmp_path / "run.json").read_text())["collapse"]
+    if config.method.readout == "direct":
+        assert said is None
+    else:
+        assert said.startswith("u " if config.method.readout == "u" else "every latent ")
 
 
 def test_chance_is_the_likelihood_of_the_best_constant():

@@ -390,11 +390,12 @@ def duration(seconds: float | None) -> str:
 
 def warnings_of(study: Study) -> list[str]:
     """What a reader must know before anything else."""
+    collapsed = [(run, str(run.facts["collapse"])) for run in study.runs if run.facts.get("collapse")]
     found = [str(warning) for warning in study.evaluation.get("warnings", [])]
-    for run in study.runs:
-        text = run.facts.get("collapse")
-        if text and not any(str(text) in warning for warning in found):
-            found.append(f"{method_name(run.method)}, seed {run.seed}: {text}. Its scores say nothing about the method at its best.")
+    found = [warning for warning in found if not any(text in warning for _, text in collapsed)]  # told below, in the page's own names
+    for run, text in collapsed:
+        name = f"{method_name(run.method)}, seed {run.seed}"
+        found.append(f"{name}: training seems to have failed: {text}. Its scores say nothing about the method at its best.")
     if study.rejected is not None and "expected" in study.rejected:
         unexpected = (study.rejected["expected"] != "yes").sum()
         if unexpected:

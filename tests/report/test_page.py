@@ -155,7 +155,17 @@ def test_a_collapse_that_the_evaluation_knows_of_is_not_told_twice(study):
     evaluation = json.loads((study / "evaluation.json").read_text())
     evaluation["warnings"] = ["pairwise, seed 1: u stays at the prior: 0.001 nats"]
     (study / "evaluation.json").write_text(json.dumps(evaluation))
-    assert Page(report(study)).words().count("u stays at the prior: 0.001 nats") == 1
+    words = Page(report(study)).words()
+    assert words.count("u stays at the prior: 0.001 nats") == 1
+    assert "Pairwise similarities, seed 1: training seems to have failed: u stays" in words
+
+
+def test_two_seeds_that_collapsed_alike_are_two_warnings(study):
+    for folder in (study / "runs").glob("pairwise-s*"):
+        facts = json.loads((folder / "run.json").read_text()) | {"collapse": "u is the same for all subjects"}
+        (folder / "run.json").write_text(json.dumps(facts))
+    words = Page(report(study)).words()
+    assert [words.count(f"Pairwise similarities, seed {seed}: training seems to have failed") for seed in (0, 1)] == [1, 1]
 
 
 REMOVABLE = ["scores.csv", "differences.csv", "predictions.csv", "cohort.csv", "rejected.csv", "evaluation.json", "runs"]
