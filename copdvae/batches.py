@@ -33,11 +33,11 @@ class Batches:
     def __init__(
         self, source: Source, rows: np.ndarray, size: int, seed: int, needs: Stream, augment: AugmentConfig,
         pairs: PairTable | None = None, labels: np.ndarray | None = None, groups: GroupTable | None = None,
-        also: "dict[str, Batches] | None" = None, stream: int = 0,
+        also: "dict[str, Batches] | None" = None, stream: int = 0, pairs_apart: bool = False,
     ):  # fmt: skip
         self.source, self.rows, self.size, self.needs, self.augment = source, rows, size, needs, augment
         self.pairs, self.labels, self.groups = pairs, labels, groups  # numbered like `rows`: place k is rows[k]
-        self.also = also or {}
+        self.also, self.pairs_apart = also or {}, pairs_apart
         self.seed = [seed, stream] if stream else [seed]  # a step's further batches are drawn apart from its main one
         self.items = len(pairs) if needs == "pair" and pairs is not None else len(rows)
         self.shuffled = -1, np.zeros(0, dtype=np.int64)  # the epoch, and its order
@@ -48,6 +48,8 @@ class Batches:
         if self.groups is not None:
             drawn = self.groups.draw(max(2, self.size // self.groups.size), rng)
             return self.gather(drawn.ravel(), rng, group_of(drawn), also)
+        if self.pairs is not None and self.pairs_apart:
+            return self.gather_pairs(self.pairs, rng.integers(len(self.pairs), size=self.size), rng, also)
         return self.gather(self.places(step), rng, None, also)
 
     def places(self, step: int) -> np.ndarray:
@@ -70,11 +72,25 @@ class Batches:
         self, places: np.ndarray, rng: np.random.Generator | None, group: np.ndarray | None = None, also: dict[str, Batch] | None = None
     ) -> Batch:
         """The batch of these places; augmented where a generator is given."""
+        pairs = None if self.pairs is None else pairs_of(*self.pairs.among(places))
+        return self.batch_of(places, rng, pairs, group, also)
+
+    def gather_pairs(self, table: PairTable, drawn: np.ndarray, rng: np.random.Generator, also: dict[str, Batch]) -> Batch:
+        """The batch of these pairs (P,), a pair or an image as often as it was drawn: all first members, then all second ones, (2 P,)."""
+        place = np.arange(len(drawn))
+        pairs = pairs_of(place, place + len(drawn), table.similarity[drawn])
+        return self.batch_of(np.concatenate([table.first[drawn], table.second[drawn]]), rng, pairs, None, also)
+
+    def batch_of(
+        self,
+        places: np.ndarray,
+        rng: np.random.Generator | None,
+        pairs: Pairs | None,
+        group: np.ndarray | None,
+        also: dict[str, Batch] | None,
+    ) -> Batch:
+        """The images of these places, and what is known of them."""
         image, lung, present = self.source.take(self.rows[places], self.augment, rng)
-        pairs = None
-        if self.pairs is not None:
-            first, second, similarity = self.pairs.among(places)
-            pairs = Pairs(torch.from_numpy(first), torch.from_numpy(second), torch.from_numpy(similarity))
         label = None if self.labels is None else torch.from_numpy(self.labels[places].astype(np.float32))
         numbers = None if group is None else torch.from_numpy(group)
         tensors = torch.from_numpy(image), torch.from_numpy(lung), torch.from_numpy(present)
@@ -98,6 +114,10 @@ class Batches:
             return []  # a loss without one of its parts would be another loss
         beside = [{stream: found[number % len(found)] for stream, found in also.items()} for number in range(len(batches))]
         return [replace(batch, also=own) for batch, own in zip(batches, beside, strict=True)]
+
+
+def pairs_of(first: np.ndarray, second: np.ndarray, similarity: np.ndarray) -> Pairs:
+    return Pairs(torch.from_numpy(first), torch.from_numpy(second), torch.from_numpy(similarity))
 
 
 def group_of(drawn: np.ndarray) -> np.ndarray:

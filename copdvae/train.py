@@ -198,7 +198,18 @@ class Run:
         if needs == "group":
             groups = group_table(table, getattr(method, "groups"), training)  # noqa: B009  the methods that need groups have it
         return Batches(
-            self.cohort.subjects, rows, config.train.batch, config.seed, needs, config.augment, pairs, labels, groups, also, number
+            self.cohort.subjects,
+            rows,
+            config.train.batch,
+            config.seed,
+            needs,
+            config.augment,
+            pairs,
+            labels,
+            groups,
+            also,
+            number,
+            method.pairs_apart,
         )
 
     def train(self, stop: Callable[[], bool]) -> None:

@@ -13,7 +13,7 @@ from copdvae.supervision.pairs import label_pairs
 from copdvae.supervision.similarity import SimilarityConfig, fit_similarity
 
 
-def made_batches(needs="image", size=4, seed=0, count=20, rows=None, augment=STILL, proportion=0.4, **settings):
+def made_batches(needs="image", size=4, seed=0, count=20, rows=None, augment=STILL, proportion=0.4, apart=False, **settings):
     subjects = made_subjects(count, **settings)
     rows = np.arange(count) if rows is None else rows
     measures = np.random.default_rng(1).normal(size=(len(rows), 2))
@@ -23,7 +23,7 @@ def made_batches(needs="image", size=4, seed=0, count=20, rows=None, augment=STI
         else None
     )
     labels = np.column_stack([rows, rows]).astype(float) if needs == "label" else None
-    return Batches(subjects, rows, size, seed, needs, augment, pairs, labels)
+    return Batches(subjects, rows, size, seed, needs, augment, pairs, labels, pairs_apart=apart)
 
 
 def same(one, other):
@@ -40,10 +40,34 @@ def same(one, other):
             same(a, b)
 
 
-@pytest.mark.parametrize("needs", ["image", "pair", "label"])
-def test_a_batch_is_a_function_of_seed_and_step_alone(needs):
+def test_pairs_apart_are_drawn_with_replacement_each_with_two_images_of_its_own():
+    batches = made_batches("pair", size=5, apart=True)
+    table, drawn = batches.pairs, []
+    assert table is not None
+    for step in range(600):
+        batch = batches(step)
+        assert batch.pairs is not None
+        assert len(batch.image) == 10
+        assert len(set(batch.pairs.first.tolist() + batch.pairs.second.tolist())) == 10
+        for i, j, y in zip(batch.pairs.first, batch.pairs.second, batch.pairs.similarity, strict=True):
+            (k,) = np.flatnonzero(table.similarity == float(y))  # a pair's similarity is like no other's
+            for row, member in ((i, table.first[k]), (j, table.second[k])):
+                np.testing.assert_array_equal(batch.image[row], batches.source.take(batches.rows[[member]], STILL, None)[0][0])
+            drawn.append(k)
+    counts = np.bincount(drawn, minlength=len(table))
+    assert counts.min() / counts.mean() > 0.3
+    assert counts.max() / counts.mean() < 1.9  # 3,000 draws among 76 pairs, about 39 +- 6 each
+    repeats = sum(len(set(drawn[at : at + 5])) < 5 for at in range(0, len(drawn), 5))
+    assert repeats / 600 == pytest.approx(1 - np.prod(1 - np.arange(5) / len(table)), abs=0.05)
+    (whole,) = batches.whole(64)  # everyone once, with all pairs
+    assert len(whole.image) == 20
+    assert len(whole.pairs.first) == len(table)
+
+
+@pytest.mark.parametrize(("needs", "apart"), [("image", False), ("pair", False), ("pair", True), ("label", False)])
+def test_a_batch_is_a_function_of_seed_and_step_alone(needs, apart):
     """Asked in any order, by another object, ahead in a thread: step 7 is step 7."""
-    settings = {"needs": needs, "augment": AugmentConfig(noise_hu=10), "channel_dropout": 0.3}
+    settings = {"needs": needs, "apart": apart, "augment": AugmentConfig(noise_hu=10), "channel_dropout": 0.3}
     one, other = made_batches(**settings), made_batches(**settings)
     expected = {step: one(step) for step in range(12)}
     for step in (7, 3, 11, 0):

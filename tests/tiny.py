@@ -15,6 +15,8 @@ from copdvae.train import Cohort, RunConfig, TrainConfig, build
 
 METHODS = get_args(get_args(Method)[0])  # the configuration of every method in the union: a new one is tested without a change here
 NAMES = [kind.model_fields["method"].default for kind in METHODS]
+STRICT = [kind(variant="strict") for kind in METHODS if "variant" in kind.model_fields]
+CONFIGS = {config.name: config for config in (kind() for kind in METHODS)} | {f"{config.name} strict": config for config in STRICT}
 NETWORK = NetworkConfig(widths=(4, 8), hidden=16, u=1, v=9)
 STILL = AugmentConfig(flip=False, shift=0, offset_hu=0)
 TARGETS = ("fev1_pp", "emphysema_pct", "gas_trapping_pct", "gold")

@@ -92,6 +92,11 @@ class MethodConfig(Config):
         return ()
 
     @property
+    def pairs_apart(self) -> bool:
+        """Whether a step's pairs are drawn with replacement, each with two images of its own; else all pairs among its images count."""
+        return False
+
+    @property
     def inputs(self) -> int:
         """Numbers a subject that the encoder gets beside the image."""
         return 0

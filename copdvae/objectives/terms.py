@@ -56,3 +56,15 @@ def log_continuous_bernoulli_constant(a: Tensor) -> Tensor:
     series = -torch.log(torch.tensor(2.0, dtype=a.dtype, device=a.device)) - small**2 / 12 + 7 * small**4 / 1440
     direct = torch.log(-torch.expm1(-large)) - torch.log1p(torch.exp(-large)) - large.log()
     return torch.where(near, series, direct)
+
+
+def squared_error(net: VAE, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """`reconstruction` with (x - mean)^2 in place of the network's likelihood, whatever that is: (B,), (B,).
+
+    It is the nats of a Gaussian whose standard deviation is 1 / sqrt(2), but for a constant.
+    """
+    decoded = net.decode(z)
+    mean = decoded.sigmoid() if net.likelihood.kind == "bernoulli" else decoded
+    squared = ((batch.image - mean) ** 2).flatten(2)  # (B, C, voxels)
+    inside = squared.detach() * batch.lung.flatten(2)
+    return (squared.sum(dim=2) * batch.present).sum(dim=1), (inside.sum(dim=2) * batch.present).sum(dim=1)

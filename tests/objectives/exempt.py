@@ -13,3 +13,6 @@ COUNTS_BATCH: dict[str, str] = {
     "dsd": "an unlabelled image swaps with the one half a batch on, which would be its own copy",
     "wela_vae": "its total correlation is that of the batch",
 }
+
+# Weights that a method leaves alone in the first half of a setting's steps: how their names start, and the setting.
+ASLEEP: dict[str, dict[str, str]] = {"pairwise": {"decoder.": "onset"}}  # no reconstruction at first in `strict`

@@ -1,7 +1,9 @@
 import itertools
+import math
 
 import pytest
 import torch
+from flat import FlatVAE, fixed_noise
 from tiny import NETWORK, made_batch, made_net, made_pair
 
 from copdvae.objectives.base import Batch, Pairs
@@ -119,3 +121,126 @@ def test_the_warm_up_draws_u_to_the_place_that_the_pairs_give_it_and_then_lets_g
     torch.testing.assert_close(losses.terms["pair"], 50 * losses.logs["pair_loss"])  # validation has none
     paper, _ = loss_of(PairwiseConfig(weight=50, warm_up=0), batch, step=0)
     torch.testing.assert_close(paper.terms["pair"], 50 * paper.logs["pair_loss"])
+
+
+# strict
+
+
+def strict_batch(count: int = 4, pairs: int = 6, pixels: int = 5) -> Batch:
+    """`count` images, and `pairs` pairs with two images each of their own."""
+    rng = torch.Generator().manual_seed(3)
+    x, ends = (torch.rand(n, 1, pixels, generator=rng, dtype=torch.double) for n in (count, 2 * pairs))
+    images, present = Batch(x, x > 2, torch.ones(count, 1)), torch.ones(2 * pairs, 1)
+    first, similarity = torch.arange(pairs), torch.rand(pairs, generator=rng)
+    return Batch(ends, ends > 2, present, Pairs(first, first + pairs, similarity), also={"image": images})
+
+
+def strict_losses(batch: Batch, net: FlatVAE, step: int, training: bool = True, **settings):
+    return PairwiseConfig(variant="strict", **settings).build(net, 4)(net.train(training), batch, step)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("u", "latents"), [(1, 3), (2, 3), (3, 3)])
+@pytest.mark.parametrize("scale", [0.1, 1.0])
+def test_strict_is_squared_errors_of_the_images_and_the_likelihood_of_other_images_pairs(monkeypatch, u, latents, scale):
+    """One image, one pair at a time; what the study's likelihood is does not matter."""
+    fixed_noise(monkeypatch)
+    net, batch = FlatVAE(u, latents, scale=scale), strict_batch()
+    losses = strict_losses(batch, net, AFTER, eta1=3.0)
+
+    def code(x, row, rows):
+        mean, log_variance = (x.flatten() @ net.into @ net.read).chunk(2)
+        noise = torch.randn(rows, latents, generator=torch.Generator().manual_seed(0), dtype=torch.double)[row]
+        kl = [0.5 * (m**2 + math.exp(w) - 1 - w) for m, w in zip(mean.tolist(), log_variance.tolist(), strict=True)]
+        return mean + (log_variance / 2).exp() * noise, kl
+
+    rec = kl_u = kl_v = pair = 0.0
+    for row, x in enumerate(batch.also["image"].image):
+        z, kl = code(x, row, 4)
+        rec += sum((a - b) ** 2 for a, b in zip(x.flatten().tolist(), (z @ net.back).tolist(), strict=True)) / 4
+        kl_u, kl_v = kl_u + sum(kl[:u]) / 4, kl_v + sum(kl[u:]) / 4
+    for i in range(6):
+        (one, _), (other, _) = (code(batch.image[row], row, 12) for row in (i, i + 6))
+        a = 3 * (2 - sum((one[d].item() - other[d].item()) ** 2 for d in range(u)))
+        g, y = 1 / (1 + math.exp(-a)), batch.pairs.similarity[i].item()
+        constant = (2 * g - 1) / (math.log(g) - math.log(1 - g))
+        pair -= (y * math.log(g) + (1 - y) * math.log(1 - g) - math.log(constant)) / 6
+    wanted = {"rec": rec, "kl_u": 10 * kl_u, "kl_v": kl_v, "pair": pair}
+    assert {name: term.item() for name, term in losses.terms.items()} == pytest.approx(wanted, rel=1e-4)
+    assert losses.by_player["model"].item() == pytest.approx(sum(wanted.values()), rel=1e-4)
+    assert losses.logs["pair_loss"].item() == pytest.approx(pair, rel=1e-4)
+
+
+def test_in_strict_pair_members_are_in_the_pair_term_alone_and_images_in_the_others():
+    net, batch = FlatVAE(1, 3), strict_batch()
+    losses = strict_losses(batch, net, AFTER, training=False)
+    for term, of_pairs in (("rec", False), ("kl_u", False), ("kl_v", False), ("pair", True)):
+        gradients = torch.autograd.grad(losses.terms[term], net.parameters(), retain_graph=True, allow_unused=True)
+        assert any(g is not None and g.abs().max() > 0 for g in gradients)
+        for part, is_pairs in ((batch, True), (batch.also["image"], False)):
+            part.image.requires_grad_()
+            term_now = strict_losses(batch, net, AFTER, training=False).terms[term]
+            (moved,) = torch.autograd.grad(term_now, part.image, allow_unused=True)
+            assert (moved is not None and bool(moved.abs().max() > 0)) == (is_pairs == of_pairs), term
+
+
+def test_in_strict_the_reconstruction_comes_late_in_training_and_is_whole_in_validation():
+    net, batch = FlatVAE(1, 3), strict_batch()
+    for settings, weights in (
+        ({}, {0: 0, 2500: 0, 2501: 1 / 2500, 3750: 0.5, 5000: 1, AFTER: 1}), ({"onset": 8}, {0: 0, 4: 0, 5: 0.25, 7: 0.75, 8: 1}),
+        ({"onset": 0}, {0: 1}), ({"onset": 1}, {0: 0, 1: 1}),
+    ):  # fmt: skip
+        for step, weight in weights.items():
+            losses = strict_losses(batch, net, step, **settings)
+            assert losses.terms["rec"].item() == pytest.approx(weight * losses.logs["rec"].item(), rel=1e-6, abs=1e-12)
+            rest = sum(losses.terms[name] for name in ("kl_u", "kl_v", "pair"))
+            torch.testing.assert_close(losses.by_player["model"], weight * losses.logs["rec"] + rest)
+        whole = strict_losses(batch, net, 0, training=False, **settings)
+        assert whole.terms["rec"] == whole.logs["rec"] > 0
+    assert loss_of(PairwiseConfig(), made_batch(PairwiseConfig()), step=0)[0].terms["rec"] != 0, "in fixed it is there from the start"
+
+
+def test_strict_has_defaults_of_its_own_and_what_is_given_wins():
+    fixed, strict = PairwiseConfig(), PairwiseConfig(variant="strict")
+    assert (fixed.eta1, fixed.weight, fixed.beta, fixed.warm_up, fixed.onset) == (10, 1e5, 4, 400, 0)
+    assert (strict.eta1, strict.eta2, strict.weight, strict.beta, strict.warm_up, strict.onset) == (1000, 2, 1, 10, 0, 5000)
+    given = {"eta1": 7.0, "weight": 3.0, "beta": 2.0, "warm_up": 5, "onset": 1200}
+    for settings in ({name: value} for name, value in given.items()):
+        assert PairwiseConfig.parse({"variant": "strict"} | settings) == strict.model_copy(update=settings)
+    for config in (fixed, strict, PairwiseConfig(variant="strict", **given)):  # type: ignore[arg-type]
+        assert PairwiseConfig.parse(config.plain()) == config
+    assert (fixed.also, strict.also) == ((), ("image",))
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_the_steep_pair_term_and_its_gradient_are_right_in_float32(binary):
+    """At eta1 = 1000, in nats of up to a billion: against double precision, at one place, at the threshold and far from both."""
+    objective = PairwiseConfig(variant="strict", binary=binary).build(made_net(), 4)
+    gaps = torch.tensor([0.0, 1e-6, 1e-3, 0.5, 1.4, 2**0.5, 1.41421, 1.4143, 1.5, 3.0, 30.0, 1e3])
+    similarity = torch.tensor([0.0, 1.0] if binary else [0.0, 0.1, 0.5, 0.9, 1.0])
+    gap, y = (grid.flatten() for grid in torch.meshgrid(gaps, similarity, indexing="ij"))
+    u = torch.stack([torch.zeros_like(gap), gap], dim=1).view(-1, 1).requires_grad_()
+    pairs = Pairs(torch.arange(0, len(u), 2), torch.arange(1, len(u), 2), y)
+    found = objective.pair_loss(u, Batch(u, u, u, pairs))
+    (slope,) = torch.autograd.grad(found.sum(), u)
+    assert found.isfinite().all()
+    assert slope.isfinite().all()
+
+    exact = gap.double().requires_grad_()
+    a = 1000 * (2 - exact**2)
+    size = a.abs().clamp_min(1e-9)  # the constant is even in a; log sigmoid by softplus, log tanh by its exponentials
+    log_c = torch.log(-torch.expm1(-size)) - torch.log1p(torch.exp(-size)) - size.log()
+    softplus = torch.nn.functional.softplus
+    wanted = y * softplus(-a) + (1 - y) * softplus(a) + (0 if binary else log_c)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=2e-3)
+    (expected,) = torch.autograd.grad(wanted.sum(), exact)
+    torch.testing.assert_close(slope.view(-1, 2)[:, 1].double(), expected, rtol=1e-3, atol=1.0)
+
+
+def test_the_gradient_of_strict_is_finite_where_all_images_are_one_and_where_they_are_far_apart():
+    method = PairwiseConfig(variant="strict")
+    for spread in (0.0, 1.0, 1e3):
+        net, objective = made_pair(method)
+        with torch.no_grad():
+            net.encoder.out.weight.mul_(spread)
+        objective(net, made_batch(method), AFTER).by_player["model"].backward()
+        assert all(weight.grad is None or weight.grad.isfinite().all() for weight in net.parameters())

@@ -11,7 +11,14 @@ from torch.distributions import Normal
 
 from copdvae.networks.likelihood import LikelihoodConfig
 from copdvae.objectives.base import Batch
-from copdvae.objectives.terms import gaussian_kl, log_continuous_bernoulli_constant, pair_log_likelihood, pair_logit, reconstruction
+from copdvae.objectives.terms import (
+    gaussian_kl,
+    log_continuous_bernoulli_constant,
+    pair_log_likelihood,
+    pair_logit,
+    reconstruction,
+    squared_error,
+)
 from copdvae.objectives.vae import VAEConfig
 
 finite = st.floats(-5, 5)
@@ -165,3 +172,22 @@ def test_a_channel_that_was_not_scanned_costs_nothing():
     torch.testing.assert_close(part[torch.arange(6) != 2], whole[torch.arange(6) != 2])
     first_alone = closed_form("gaussian", net.decode(z), batch.image)[2, 0].sum()
     torch.testing.assert_close(part[2], first_alone, rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize("config", [{}, {"kind": "l1"}, {"scale": "learned"}, {"kind": "bernoulli"}], ids=str)
+def test_the_squared_error_is_a_gaussian_s_nats_but_for_a_constant_whatever_the_likelihood_is(config):
+    """A standard deviation of 1 / sqrt(2); a channel that was not scanned costs nothing; inside the lungs, too."""
+    batch, z = made_batch(VAEConfig()), torch.randn(6, 10, generator=torch.Generator().manual_seed(0))
+    present = torch.ones(6, 2)
+    present[2, 1] = 0
+    batch = Batch(batch.image, batch.lung, present)
+    net = made_net(NETWORK.model_copy(update={"likelihood": LikelihoodConfig.parse(config)}))
+    plain = made_net(NETWORK.model_copy(update={"likelihood": LikelihoodConfig(scale=0.5**0.5)}))  # the same weights
+    if config.get("kind") == "bernoulli":
+        decode = plain.decode
+        plain.decode = lambda z: decode(z).sigmoid()
+    for found, nats, voxels in zip(
+        squared_error(net, z, batch), reconstruction(plain, z, batch),
+        ((present.sum(dim=1) * 512), (batch.lung.flatten(2).sum(dim=2) * present).sum(dim=1)), strict=True,
+    ):  # fmt: skip
+        torch.testing.assert_close(found, nats - voxels * 0.5 * math.log(math.pi), rtol=1e-4, atol=1e-2)
