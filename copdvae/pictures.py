@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from copdvae.batches import Batches
 from copdvae.dataset import AugmentConfig, Subjects
-from copdvae.encode import posterior
+from copdvae.encode import labels_of, posterior
 from copdvae.files import write_with
 from copdvae.generate import decode, traverse
 from copdvae.train import load_run
@@ -21,8 +21,8 @@ from copdvae.train import load_run
 STEPS, EXAMPLES = 7, 4
 
 
-def draw_run(subjects: Subjects, folder: Path, split: pd.Series, severity: pd.Series) -> Path:
-    """Draw a finished run's pictures.
+def draw_run(subjects: Subjects, folder: Path, split: pd.Series, severity: pd.Series, told: pd.DataFrame | None = None) -> Path:
+    """Draw a finished run's pictures, from the latents that are scored: a method that `leaks` is given `told` as `encode` does.
 
     `severity` (FEV1 % predicted, indexed by subject_id) orders the examples; where a method does not place u itself, it also picks the
     latent to walk along: the one that ranks training subjects most like it.
@@ -32,7 +32,8 @@ def draw_run(subjects: Subjects, folder: Path, split: pd.Series, severity: pd.Se
     if config.method.readout == "direct":
         write_with(path, lambda temporary: save_file({}, temporary, metadata={"none": "this method trains no decoder"}))
         return path
-    mean, _ = posterior(subjects, config, net, objective)
+    labels = labels_of(subjects, config, split, told) if config.method.leaks else None
+    mean, _ = posterior(subjects, config, net, objective, labels)
     values = severity.reindex(subjects.ids).to_numpy(float)
     training = (split.reindex(subjects.ids) == "train").to_numpy() & ~np.isnan(values)
     walk = 0 if config.method.readout == "u" else int(np.argmax(np.abs(rank_correlations(mean[training], values[training]))))

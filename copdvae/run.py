@@ -141,10 +141,10 @@ def train_one(study: Study, config: RunConfig, show: Show, stop: Callable[[], bo
     folder = train_run(cohort, config, study.root / study.out / "runs", show, stop)
     if processes.rank():
         return folder  # the first process does the rest
+    told = cohort_labels(tables, ("train", "validation", "test")) if config.method.leaks else None
     if not (folder / "pictures.safetensors").is_file():
-        draw_run(subjects, folder, tables.split, tables.targets.loc[:, "fev1_pp"])
+        draw_run(subjects, folder, tables.split, tables.targets.loc[:, "fev1_pp"], told)
     if not (folder / "latents.parquet").is_file():
-        told = cohort_labels(tables, ("train", "validation", "test")) if config.method.leaks else None
         encode(subjects, folder, tables.split, told)
     return folder
 

@@ -45,6 +45,32 @@ def test_every_run_is_drawn_or_says_why_not(tmp_path, method):
     assert drawn["input"].shape == drawn["reconstruction"].shape == (4, 2, 8, 8, 8)
 
 
+def test_a_method_that_leaks_is_drawn_with_its_labels_as_it_is_scored(tmp_path):
+    """Its encoder without them is another one, and draws other images."""
+    cohort, config = made_cohort(), run_config({"method": "wela_vae", "variant": "strict"})
+    folder = train_run(cohort, config, tmp_path, lambda line: None)
+    _, net, _ = load_run(folder, cohort.subjects.image.shape[1:])
+    severity, told = cohort.labels["fev1_pp"], cohort.labels
+    table = encode(cohort.subjects, folder, cohort.split, told)
+    codes = table[[f"z_{i}" for i in range(net.latents)]].to_numpy(np.float32)
+    drawn = load_file(draw_run(cohort.subjects, folder, cohort.split, severity, told))
+    rows = examples(cohort.subjects, cohort.split, severity.to_numpy())
+    with torch.no_grad():
+        np.testing.assert_allclose(drawn["reconstruction"], net.images(torch.tensor(codes[rows])), atol=1e-4)
+    training = (table["split"] == "train").to_numpy()
+    best = np.abs(rank_correlations(codes[training], severity.to_numpy()[training])).argmax()
+    np.testing.assert_allclose(drawn["traversal_u"][[0, -1]], np.percentile(codes[training, best], [2, 98]), atol=1e-5)
+    without = load_file(draw_run(cohort.subjects, folder, cohort.split, severity))
+    assert not np.allclose(without["traversal_u"], drawn["traversal_u"], atol=1e-3), "otherwise this test shows nothing"
+
+
+def test_a_method_that_does_not_leak_is_drawn_alike_whatever_is_told(tmp_path):
+    cohort = made_cohort()
+    folder = train_run(cohort, run_config("wela_vae"), tmp_path, lambda line: None)
+    drawn = [load_file(draw_run(cohort.subjects, folder, cohort.split, cohort.labels["fev1_pp"], told)) for told in (None, cohort.labels)]
+    assert all(np.array_equal(drawn[0][name], drawn[1][name]) for name in drawn[0])
+
+
 def test_examples_are_test_subjects_from_the_least_to_the_most_ill():
     cohort = made_cohort()
     severity = cohort.labels["fev1_pp"].to_numpy().copy()

@@ -9,9 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from safetensors import safe_open
 
 from copdvae.report.files import read_study
 from copdvae.report.tables import best_of, first_scores
@@ -90,6 +92,22 @@ def test_a_code_that_tells_nothing_is_told_of_in_run_json_evaluation_and_page(fi
     page = (finished / "report.html").read_text()
     for warning in collapsed:
         assert warning.partition(": ")[2] in page[page.index("Read th") : page.index('id="summary"')]
+
+
+@pytest.mark.slow
+def test_pictures_are_of_the_latents_that_are_scored(finished):
+    """Also of a method whose encoder is given labels: each walk goes from the 2nd to the 98th percentile of its latent."""
+    walked = []
+    for folder in finished.glob("runs/*"):
+        with safe_open(folder / "pictures.safetensors", "numpy") as file:
+            about, ends = file.metadata(), file.get_tensor("traversal_u")[[0, -1]] if "traversal_u" in file.keys() else None  # noqa: SIM118
+        if ends is None:
+            continue
+        table = pd.read_parquet(folder / "latents.parquet")
+        known = table["split"].eq("train") & table["subject_id"].isin(load_tables(load_study(finished)).targets["fev1_pp"].dropna().index)
+        np.testing.assert_allclose(ends, np.percentile(table.loc[known, about["latent"]], [2, 98]), atol=1e-5)
+        walked.append(folder.name.split("-")[0])
+    assert {"vae", "pairwise", "wela_vae"} == set(walked)
 
 
 @pytest.mark.slow
