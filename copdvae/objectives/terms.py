@@ -3,6 +3,8 @@
 B: batch, D: latents, P: pairs, T: labels.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,15 +20,26 @@ def gaussian_kl(q: Normal) -> Tensor:
 
 
 def reconstruction(net: VAE, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """-log p(x|z) summed over the voxels of the channels that were scanned: (B,), and of those the ones inside the lungs, a log: (B,).
+    """-log p(x|z) summed over the voxels of the channels that were scanned: (B,), and of those the ones inside the lungs, a log: (B,)."""
+    return summed(net.likelihood.errors(net.decode(z), batch.image), batch, net.likelihood.nats)
 
-    Errors are summed first, a channel at a time, and scaled then: a third of the passes over the voxels.
+
+def squared_error(net: VAE, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """`reconstruction` with (x - mean)^2 in place of the network's likelihood, whatever that is: (B,), (B,).
+
+    It is the nats of a Gaussian whose standard deviation is 1 / sqrt(2), but for a constant.
     """
-    errors = net.likelihood.errors(net.decode(z), batch.image).flatten(2)  # (B, C, voxels)
-    rec = net.likelihood.nats(errors.sum(dim=2), errors.shape[2])  # (B, C)
+    decoded = net.decode(z)
+    mean = decoded.sigmoid() if net.likelihood.kind == "bernoulli" else decoded
+    return summed((batch.image - mean) ** 2, batch, lambda errors, voxels: errors)
+
+
+def summed(errors: Tensor, batch: Batch, nats: Callable[[Tensor, Tensor | int], Tensor]) -> tuple[Tensor, Tensor]:
+    """Errors (B, C, *space) summed a channel at a time, made nats by sum and count, then added over the scanned channels: (B,), (B,)."""
+    errors, lung = errors.flatten(2), batch.lung.flatten(2)
+    rec = nats(errors.sum(dim=2), errors.shape[2])  # (B, C)
     with torch.no_grad():
-        lung = batch.lung.flatten(2)
-        rec_lung = net.likelihood.nats(errors.where(lung, errors.new_zeros(())).sum(dim=2), lung.sum(dim=2))
+        rec_lung = nats(errors.where(lung, errors.new_zeros(())).sum(dim=2), lung.sum(dim=2))
     return (rec * batch.present).sum(dim=1), (rec_lung * batch.present).sum(dim=1)
 
 
@@ -56,15 +69,3 @@ def log_continuous_bernoulli_constant(a: Tensor) -> Tensor:
     series = -torch.log(torch.tensor(2.0, dtype=a.dtype, device=a.device)) - small**2 / 12 + 7 * small**4 / 1440
     direct = torch.log(-torch.expm1(-large)) - torch.log1p(torch.exp(-large)) - large.log()
     return torch.where(near, series, direct)
-
-
-def squared_error(net: VAE, z: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """`reconstruction` with (x - mean)^2 in place of the network's likelihood, whatever that is: (B,), (B,).
-
-    It is the nats of a Gaussian whose standard deviation is 1 / sqrt(2), but for a constant.
-    """
-    decoded = net.decode(z)
-    mean = decoded.sigmoid() if net.likelihood.kind == "bernoulli" else decoded
-    squared = ((batch.image - mean) ** 2).flatten(2)  # (B, C, voxels)
-    inside = squared.detach() * batch.lung.flatten(2)
-    return (squared.sum(dim=2) * batch.present).sum(dim=1), (inside.sum(dim=2) * batch.present).sum(dim=1)
