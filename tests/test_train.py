@@ -254,6 +254,23 @@ def test_a_method_that_needs_more_latents_than_there_are_is_refused():
         RunConfig.parse(run_config("supervised").plain() | {"network": NETWORK.model_copy(update={"v": 3}).plain()})
 
 
+@pytest.mark.parametrize("method", ["gvae", "dsd"])
+def test_groups_of_one_age_are_refused_before_training(tmp_path, method):
+    cohort = made_cohort(count=200)
+    labels = cohort.labels.assign(age=np.random.default_rng(0).integers(50, 80, 200))
+    with pytest.raises(ConfigError, match="age has 29 different values in 120 subjects; groups need classes"):
+        Run(replace(cohort, labels=labels), run_config({"method": method, "groups": {"column": "age"}}), tmp_path, silent)
+
+
+def test_a_step_of_strict_pairs_has_as_many_pairs_as_images_each_with_two_of_its_own():
+    batch = made_run({"method": "pairwise", "variant": "strict"}).batches(0)
+    assert (len(batch.also["image"].image), len(batch.pairs.first), len(batch.image)) == (8, 8, 16)
+    assert batch.also["image"].pairs is None
+    fixed = made_run("pairwise").batches(0)
+    assert not fixed.also
+    assert len(fixed.image) <= 8
+
+
 HALF = {"columns": ["fev1_pp", "fev1_fvc"], "kind": "class", "bins": 5, "fraction": 0.5}
 
 

@@ -9,7 +9,8 @@ from pydantic import Field
 from copdvae.config import Config
 from copdvae.errors import ConfigError
 
-MOST_CLASSES = 0.5  # of the subjects: a column with more different values than this share of them is no class
+MOST_CLASSES = 20  # stages are a few; whole numbers that measure something, as age in years does, are dozens also in a large study
+MOST_SHARE = 0.5  # of the subjects: a column with more different values than this share of them is no class either
 
 
 class GroupsConfig(Config):
@@ -52,10 +53,11 @@ def group_table(table: pd.DataFrame, config: GroupsConfig, training: bool = True
     values = values.where(~values.isin(config.unknown)).to_numpy(float)
     known = values[~np.isnan(values)]
     classes, counts = np.unique(known, return_counts=True)
-    if training and len(known) and len(classes) > max(2, MOST_CLASSES * len(known)):  # a few validation subjects may all differ
+    most = min(MOST_CLASSES, max(2, MOST_SHARE * len(known)))
+    if training and len(known) and len(classes) > most:  # a few validation subjects may all differ
         raise ConfigError(
             f"groups.column: {config.column} has {len(classes)} different values in {len(known)} subjects; groups need classes, "
-            "not measurements: name a class column such as gold"
+            f"{MOST_CLASSES} at most, not measurements: name a class column such as gold, or add one with the measure cut into classes"
         )
     filled = [np.flatnonzero(values == value) for value, count in zip(classes, counts, strict=True) if count >= config.size]
     if not filled and training:

@@ -54,6 +54,25 @@ def test_a_column_that_cannot_say_who_is_alike_is_refused(table, settings, words
         group_table(table, GroupsConfig(**settings))
 
 
+@pytest.mark.parametrize("subjects", [60, 360, 20_000])
+def test_whole_numbers_that_measure_something_are_no_classes_however_many_subjects_there_are(subjects):
+    """Age in years: in a large study many share each."""
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"age": rng.integers(45, 81, subjects), "decade": rng.integers(4, 9, subjects)})
+    different = table["age"].nunique()
+    words = f"groups.column: age has {different} different values in {subjects} subjects; groups need classes, 20 at most.*cut into classes"
+    with pytest.raises(ConfigError, match=words):
+        group_table(table, GroupsConfig(column="age"))
+    assert len(group_table(table, GroupsConfig(column="decade")).members) == 5
+
+
+def test_twenty_classes_are_groups_and_one_more_is_none():
+    table = pd.DataFrame({"stage": np.arange(20).repeat(5), "more": np.arange(100) % 21})
+    assert len(group_table(table, GroupsConfig(column="stage")).members) == 20
+    with pytest.raises(ConfigError, match="21 different values"):
+        group_table(table, GroupsConfig(column="more"))
+
+
 def test_a_group_of_one_is_refused():
     with pytest.raises(ConfigError, match="size"):
         GroupsConfig.parse({"size": 1})
