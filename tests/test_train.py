@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from scipy.stats import spearmanr
-from tiny import CONFIGS, NAMES, NETWORK, made_cohort, run_config
+from tiny import CONFIGS, METHODS, NAMES, NETWORK, made_cohort, run_config
 
 from copdvae.batches import AugmentConfig
 from copdvae.checkpoint import load_checkpoint
@@ -283,6 +283,24 @@ def test_labels_that_no_training_subject_has_together_are_refused(tmp_path, meth
     labels.iloc[1::2, labels.columns.get_loc("fev1_fvc")] = np.nan
     with pytest.raises(ConfigError, match="no training subject has all of fev1_pp, fev1_fvc"):
         train_run(replace(cohort, labels=labels), run_config(method), tmp_path, silent)
+
+
+@pytest.mark.parametrize(("method", "settings"), [("ss_beta_vae", {}), ("larvae", {}), ("parted_vae", HALF)], ids=str)
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+def test_the_labelled_batch_has_subjects_with_all_labels_alone_so_that_a_weight_is_the_same_at_any_fraction(method, settings, fraction):
+    """C's P_L and D's p_S: a mean over the batch is one over labelled subjects, in training and in validation."""
+    cohort = made_cohort()
+    labels = cohort.labels.copy()
+    labels.iloc[::3, labels.columns.get_loc("fev1_pp")] = np.nan
+    labels.iloc[1::5, labels.columns.get_loc("fev1_fvc")] = np.nan
+    config = METHODS[NAMES.index(method)].parse({"labels": settings | {"fraction": fraction}})
+    run = made_run(config, replace(cohort, labels=labels))
+    known = {part: labels.iloc[cohort.rows(part)][["fev1_pp", "fev1_fvc"]].notna().all(axis=1).sum() for part in ("train", "validation")}
+    told = run.batches.also["label"]
+    assert len(told.rows) == round(fraction * known["train"]) < 24
+    assert not np.isnan(told.labels).any()
+    assert {len(batch.also["label"].label) for batch in run.validation} == {known["validation"]}
+    assert all(batch.also["label"].label.isfinite().all() for batch in run.validation)
 
 
 def test_a_subject_with_one_of_two_labels_keeps_it_where_all_are_told():

@@ -1,6 +1,8 @@
 """What the objectives of paper C share: the supervised term of Eq. 4 and 8, and adding terms to another objective's loss.
 
 Labels (B, T), NaN where unknown; mu the posterior means of u, one latent a label. A value an image: an unknown label costs nothing.
+Both terms are expectations over the labelled images (C: P_L): their batch holds images with all labels alone (train.py), and the mean is
+over it, so that gamma_lb and tau weigh the same at any fraction told.
 """
 
 from typing import Any, ClassVar, Literal

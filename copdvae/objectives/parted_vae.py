@@ -84,7 +84,7 @@ class PartedVAE(Objective):
         return {"model": [*net.parameters(), *self.parameters()]} | labelled
 
     def before(self, net, batch: Batch, step: int) -> Losses | None:
-        """Eq. 7, a step of its own; a label that is not known costs nothing."""
+        """Eq. 7, a step of its own; the mean is over labelled images, their batch has no others. An unknown label costs nothing."""
         if self.config.labels is None:
             return None
         told = batch.also["label"]

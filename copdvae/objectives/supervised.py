@@ -1,7 +1,7 @@
 """The same encoder trained on the targets themselves: no method, but what supervision could reach with this network and data.
 
 The first latents' means are the predictions: one a real-valued target (z-scored), then one logit a class of the class target.
-    L = sum_j (mu_j - t_j)^2 / 2 + cross-entropy(class),   each over the subjects whose target is known
+    L = sum_j (mu_j - t_j)^2 / 2 + cross-entropy(class),   mean over images, to which an unknown target adds 0
 No decoder is trained, and nothing is sampled. Losses in nats per image up to a constant.
 """
 

@@ -9,7 +9,9 @@ Paper: q(z) is the mean of q(z|x, y) over p(x) p(y); here: over p(x, y), because
 Paper: one decoder makes image and labels; here: the labels have two layers of their own, because methods share their image decoder.
 strict: the encoder sees the labels. Whoever scores its latents by those labels scores a copy: it leaks, and takes part in no comparison.
 fixed: each label is hidden by chance, a bit beside it says so, and all are hidden where the latents are validated, scored or used.
-An unknown label is hidden, and costs nothing. B: batch, D: latents, T: labels. Losses are in nats per image.
+An unknown label is hidden, and costs nothing: the mean is over all images, as in the bound on what is known of them, so that the whole term
+falls with the fraction told while gamma's rule holds for each label. Paper: all are known. B: batch, D: latents, T: labels. Losses are in
+nats per image.
 """
 
 from typing import ClassVar, Literal
