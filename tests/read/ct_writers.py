@@ -77,6 +77,20 @@ def write_series(
     return folder
 
 
+def setting(only: int | None = None, **values):
+    """A `change` for `write_series`: set (None: remove) header values of every slice, or of the one numbered `only`."""
+
+    def change(dataset: Dataset, number: int) -> None:
+        for keyword, value in values.items():
+            if only is None or only == number:
+                if value is None:
+                    delattr(dataset, keyword)
+                else:
+                    setattr(dataset, keyword, value)
+
+    return change
+
+
 def ct_slice(pixels: np.ndarray, position, orientation, pixel_spacing, series: str, number: int) -> Dataset:
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
