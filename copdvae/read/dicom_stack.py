@@ -123,39 +123,46 @@ def check_doubled(depth: np.ndarray, folder: object) -> None:
 
 @dataclass(frozen=True)
 class Unevenness:
-    reason: str  # "missing_slice": all gaps are multiples of the usual one; else "uneven_spacing"
-    usual: float  # gap, mm
-    widest: float
     words: str
+    widest: float  # gap, mm
+    number: np.ndarray | None  # (N,) of each slice in the whole stack, where slices are missing; None where steps are uneven otherwise
+
+    @property
+    def reason(self) -> str:
+        return "uneven_spacing" if self.number is None else "missing_slice"
 
 
 def unevenness(depth: np.ndarray) -> Unevenness | None:
-    """What is wrong with the steps between slices, or None."""
+    """What is wrong with the steps between slices, or None. They are even within a hundredth of a step, or within rounding."""
     gaps = np.diff(depth)
     usual = usual_gap(gaps)
-    number = np.arange(len(depth))
-    even = np.polyval(np.polyfit(number, depth, 1), number)
     worst = int(np.abs(gaps - usual).argmax())
-    if abs(gaps[worst] - usual) <= GAP_TOLERANCE * usual or np.abs(depth - even).max() <= ROUNDING_MM:
+    if abs(gaps[worst] - usual) <= GAP_TOLERANCE * usual or off_line(np.arange(len(depth)), depth) <= ROUNDING_MM:
         return None
-    times = gaps[np.abs(gaps - usual) > GAP_TOLERANCE * usual] / usual
-    missing = bool((np.abs(times - np.rint(times)) < 0.05).all() and len(times) < len(gaps) / 2)
-    lost = int(np.rint(times - 1).sum())
+    times = np.rint(gaps / usual)
+    number = np.concatenate([[0], np.cumsum(times)]).astype(int)
+    straight = off_line(number, depth) <= max(ROUNDING_MM, GAP_TOLERANCE * usual)
+    missing = bool(times.min() >= 1 and straight and np.count_nonzero(times > 1) < len(gaps) / 2)
+    lost = int(times.sum()) - len(gaps)
     todo = f"{lost} slices missing? Export the series again" if missing else "expected even steps; resample it first"
     fill = "have gaps filled with allow_gaps" if gaps.max() <= WIDEST_GAP_MM else f"mind that gaps over {WIDEST_GAP_MM:g} mm are not filled"
     words = f"slices {worst + 1} and {worst + 2} are {gaps[worst]:.2f} mm apart, others {usual:.2f}; {todo}, or {fill}"
-    return Unevenness("missing_slice" if missing else "uneven_spacing", usual, float(gaps.max()), words)
+    return Unevenness(words, float(gaps.max()), number if missing else None)
+
+
+def off_line(number: np.ndarray, depth: np.ndarray) -> float:
+    """How far the slice furthest from even steps is from them, in mm."""
+    return float(np.abs(depth - np.polyval(np.polyfit(number, depth, 1), number)).max())
 
 
 def planes(depth: np.ndarray, uneven: Unevenness | None) -> tuple[np.ndarray, np.ndarray, float]:
     """For each plane of an even grid over `depth`: the slice below it and the share of the next one; and the grid's step in mm."""
-    if uneven is None:
-        return np.arange(len(depth)), np.zeros(len(depth)), float((depth[-1] - depth[0]) / (len(depth) - 1))
-    length = float(depth[-1] - depth[0])
-    count = max(1, round(length / uneven.usual))
-    place = (depth - depth[0]) / length * count  # of each slice, in planes
-    if np.abs(place - np.rint(place)).max() <= max(GAP_TOLERANCE, ROUNDING_MM * count / length):
-        place = np.rint(place)  # slices stay as they are; only what is missing is made up
+    length, number = float(depth[-1] - depth[0]), np.arange(len(depth)) if uneven is None else uneven.number
+    if number is None:
+        count = max(1, round(length / usual_gap(np.diff(depth))))
+        place = (depth - depth[0]) / length * count  # of each slice, in planes
+    else:
+        count, place = int(number[-1]), number.astype(float)  # slices stay as they are; only what is missing is made up
     below = np.clip(np.searchsorted(place, np.arange(count + 1), side="right") - 1, 0, len(depth) - 2)
     weight = (np.arange(count + 1) - place[below]) / np.diff(place)[below]
     whole = weight > 1 - 1e-9  # the last plane is the last slice
