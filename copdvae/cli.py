@@ -72,11 +72,17 @@ def ct(
     mask: Annotated[Path | None, typer.Option(exists=True, help="Label map of the lungs on the CT's grid.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
     png: Annotated[Path | None, typer.Option(dir_okay=False, help="Draw slices with the mask's outline.")] = None,
+    series: Annotated[
+        str | None, typer.Option(help="Which series of a folder with several: its name, as an error lists it, or UID.")
+    ] = None,
+    allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Make up missing or uneven slices between their neighbours.")] = False,
+    resample_tilt: Annotated[bool, typer.Option("--resample-tilt", help="Shear a tilted stack upright, air around it.")] = False,
 ) -> None:
     """Say what is in one CT: geometry, lung volumes, densities."""
     from copdvae.prepare.describe import as_table, describe_ct
+    from copdvae.read.options import ReadConfig
 
-    description = describe_ct(path, mask, png)
+    description = describe_ct(path, mask, png, series, ReadConfig(allow_gaps=allow_gaps, resample_tilt=resample_tilt))
     typer.echo(json.dumps(description, indent=1) if as_json else as_table(description))
 
 
@@ -101,7 +107,7 @@ def validate(study: StudyFile, root: Root = None) -> None:
     from copdvae.study import load_study
 
     loaded = load_study(study, root)
-    problems = validate(loaded.root / loaded.data.manifest, loaded.root / loaded.data.phenotypes, loaded.phenotypes)
+    problems = validate(loaded.root / loaded.data.manifest, loaded.root / loaded.data.phenotypes, loaded.phenotypes, loaded.ingest)
     typer.echo(format_problems(problems))
     raise SystemExit(1 if any(problem.fatal for problem in problems) else 0)
 
