@@ -86,6 +86,22 @@ def ct(
     typer.echo(json.dumps(description, indent=1) if as_json else as_table(description))
 
 
+@app.command()
+def index(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of DICOM files, of any depth.")],
+    out: Annotated[Path, typer.Option(help="Manifest to write (CSV); it is read from FOLDER, so best FOLDER/manifest.csv.")],
+) -> None:
+    """Propose a manifest for a tree of DICOM files, by patient and visit; list what could not be placed."""
+    from copdvae.prepare.index import describe, index
+
+    result = index(folder, out)
+    typer.echo(describe(result), err=True)
+    typer.echo(out)
+    if out.resolve().parent != folder.resolve():
+        typer.echo("copdvae: paths in it are relative to the folder that was indexed: put it there to use it", err=True)
+    raise SystemExit(3 if result.unplaced else 0)
+
+
 StudyFile = Annotated[Path, typer.Argument(exists=True, help="A study file (YAML), or a folder with a study.yaml.")]
 Root = Annotated[Path | None, typer.Option(help="Folder that the study's paths start from, in place of its own.")]
 Workers = Annotated[int, typer.Option(help="Processes that prepare scans; 0 is one a core.")]

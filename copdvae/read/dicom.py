@@ -78,7 +78,7 @@ def find_series(folder: Path, series: str | None, config: ReadConfig = PLAIN, br
     if len(slices) < len(images):
         warnings.append(coded(f"{len(images) - len(slices)} files are copies of another slice: left out", "copies"))
     chosen, left_out = choose_series(slices, folder, series, config.prefer_series, breath)
-    slices = chosen.slices
+    slices = list(chosen.slices)
     warnings += left_out
 
     check_alike(slices, folder)
@@ -172,7 +172,7 @@ def check_sizes(slices: list[Slice]) -> None:
 def doubts(slices: list[Slice]) -> list[str]:
     """Warnings about a series that is read all the same."""
     found = []
-    if not is_axial(slices):
+    if not is_axial([slice_.orientation for slice_ in slices if slice_.orientation is not None]):
         found.append(coded("slices do not lie across the body (a reformatted series?): reordered to axial", "reformatted"))
     if derived := sum(slice_.derived for slice_ in slices):
         found.append(coded(f"{derived} of {len(slices)} images are derived from others, not as scanned (ImageType)", "derived"))

@@ -44,34 +44,26 @@ BREATH_WORDS = {"insp": "inspiration", "exp": "expiration"}
 class Candidate:
     """One series, or one part of a series, that could be read."""
 
-    name: str  # 8 hexadecimal digits of the series, and ".2" for its second part
-    slices: list[Slice]
+    name: str  # of the series, and ".2" for its second part
+    uid: str  # of the series: for comparison only
     protocol: Protocol
+    axial: bool
+    derived: bool
+    coverage_mm: float  # from the first slice to the last
+    count: int  # of slices
+    size: str = ""  # "512x512"
     part: str = ""  # what tells this part of a series from the others: "kernel B31f"
-
-    @property
-    def axial(self) -> bool:
-        return is_axial(self.slices)
-
-    @property
-    def derived(self) -> bool:
-        return sum(slice_.derived for slice_ in self.slices) > len(self.slices) / 2
+    slices: tuple[Slice, ...] = ()
 
     @property
     def thickness_mm(self) -> float:
         return float(self.protocol.header.get("slice_thickness_mm") or np.inf)
 
-    @property
-    def coverage_mm(self) -> float:
-        """From the first slice to the last."""
-        places = [slice_.position for slice_ in self.slices if slice_.position is not None]
-        return float(np.linalg.norm(np.ptp(places, axis=0))) if places else 0.0
-
     def __str__(self) -> str:
-        first, header = self.slices[0], self.protocol.header
+        header = self.protocol.header
         facts = (
             "CT", "derived" if self.derived else "original", "axial" if self.axial else "not axial",
-            f"{len(self.slices)} slices {first.rows}x{first.columns} over {self.coverage_mm:.0f} mm",
+            f"{self.count} slices {self.size}{' ' * bool(self.size)}over {self.coverage_mm:.0f} mm",
             f"{header.get('slice_thickness_mm', '?')} mm thick", f"kernel {header.get('kernel', '?')}",
             "contrast" if header["contrast"] else "no contrast", BREATH_WORDS.get(self.protocol.breath, "breath unknown"), self.part,
         )  # fmt: skip
@@ -84,7 +76,7 @@ def choose_series(
     """The one series that can be meant, and warnings of what was left out; `ReadError` that lists the candidates otherwise."""
     groups: dict[str, list[Slice]] = defaultdict(list)
     for slice_ in slices:
-        groups[slice_.series].append(slice_)
+        groups[slice_.series_uid].append(slice_)
     if wanted is not None:
         candidates, left_out, doubt = named(groups, folder, wanted), Counter(), []
     else:
@@ -92,12 +84,10 @@ def choose_series(
         several = {name: group for name, group in groups.items() if len(group) > 1} or groups
         candidates, left_out, doubt = by_breath(candidates_of(several), breath)
         left_out["single slices"] = len(groups) - len(several)
-    for step in steps:
-        kept = STEPS[step](candidates)
-        left_out[WHY[step]] += len(candidates) - len(kept)
-        candidates = kept
+    candidates, dropped = by_rule(candidates, steps)
+    left_out += dropped
     if len(candidates) > 1:
-        one = len({candidate.slices[0].series for candidate in candidates}) == 1
+        one = len({candidate.uid for candidate in candidates}) == 1
         found = f"{len(candidates)} images of each place in one series" if one else f"{len(candidates)} CT series"
         raise ReadError(
             f"{folder}: {found} and no rule prefers one ({', '.join(steps) or 'no step'}); name one with --series or in the manifest's "
@@ -119,10 +109,10 @@ def check_folder(groups: dict[str, list[Slice]], folder: Path) -> None:
 
 def named(groups: dict[str, list[Slice]], folder: Path, wanted: str) -> list[Candidate]:
     """The series of that name or UID with its parts, or the one part of that name, as "1f2e3d4c.2"."""
-    found = {key: group for key, group in groups.items() if wanted in (key, group[0].series_uid) or wanted.startswith(f"{key}.")}
+    found = {uid: group for uid, group in groups.items() if wanted == uid or wanted.partition(".")[0] == group[0].series}
     candidates = candidates_of(found)
     exactly = [candidate for candidate in candidates if candidate.name == wanted]
-    whole = [candidate for candidate in candidates if wanted in (candidate.slices[0].series, candidate.slices[0].series_uid)]
+    whole = [candidate for candidate in candidates if wanted in (candidate.name.partition(".")[0], candidate.uid)]
     if not (exactly or whole):
         there = "; ".join(map(str, candidates_of(groups)))
         raise ReadError(f"{folder}: no CT series of that name; there are: {there}", "no_such_series")
@@ -132,11 +122,24 @@ def named(groups: dict[str, list[Slice]], folder: Path, wanted: str) -> list[Can
 def candidates_of(groups: dict[str, list[Slice]]) -> list[Candidate]:
     """Every series, taken apart where it holds several stacks, with its middle slice's protocol; in order of their names."""
     found = []
-    for name, group in sorted(groups.items()):
+    for group in sorted(groups.values(), key=lambda group: (group[0].series, group[0].series_uid)):
         parts = parts_of(group)
         for n, (part, slices) in enumerate(parts.items(), start=1):
-            own = name if len(parts) == 1 else f"{name}.{n}"
-            found.append(Candidate(own, slices, read_protocol(slices[len(slices) // 2]), part))
+            first = slices[0]
+            found.append(
+                Candidate(
+                    name=first.series if len(parts) == 1 else f"{first.series}.{n}",
+                    uid=first.series_uid,
+                    protocol=read_protocol(slices[len(slices) // 2]),
+                    axial=is_axial([slice_.orientation for slice_ in slices if slice_.orientation is not None]),
+                    derived=sum(slice_.derived for slice_ in slices) > len(slices) / 2,
+                    coverage_mm=coverage_of([slice_.position for slice_ in slices if slice_.position is not None]),
+                    count=len(slices),
+                    size=f"{first.rows}x{first.columns}",
+                    part=part,
+                    slices=tuple(slices),
+                )
+            )
     return found
 
 
@@ -189,10 +192,25 @@ def read_traits(slice_: Slice) -> tuple[tuple[str, str], ...]:
     return tuple((name, breath_of(value) if name == "breath" else value) for name, value in values)
 
 
-def is_axial(group: list[Slice]) -> bool:
+def is_axial(orientations: list[np.ndarray]) -> bool:
     """Whether most slices lie across the body; unknown counts as yes, so that the lack is named and not passed over."""
-    normals = [np.cross(s.orientation[:3], s.orientation[3:]) for s in group if s.orientation is not None]
+    normals = [np.cross(each[:3], each[3:]) for each in orientations]
     return not normals or bool(np.median([abs(normal).argmax() == 2 for normal in normals]))
+
+
+def coverage_of(positions: list[np.ndarray]) -> float:
+    """From the first slice to the last, in mm."""
+    return float(np.linalg.norm(np.ptp(positions, axis=0))) if positions else 0.0
+
+
+def by_rule(candidates: list[Candidate], steps: tuple[Step, ...]) -> tuple[list[Candidate], Counter]:
+    """What the steps leave, and how many each of them dropped."""
+    dropped = Counter()
+    for step in steps:
+        kept = STEPS[step](candidates)
+        dropped[WHY[step]] += len(candidates) - len(kept)
+        candidates = kept
+    return candidates, dropped
 
 
 def by_breath(candidates: list[Candidate], wanted: str) -> tuple[list[Candidate], Counter, list[str]]:

@@ -79,7 +79,7 @@ class Slice:
     """The header of one CT image; None where a value is absent or not a number."""
 
     path: Path
-    series: str  # 8 hexadecimal digits made from the SeriesInstanceUID, for print
+    series: str  # a name made from the SeriesInstanceUID, for print and manifests
     series_uid: str  # for comparison only, as the next two: identifiers are never printed
     instance: str
     patient: str
@@ -251,8 +251,8 @@ def _slice(path: Path, dataset: pydicom.Dataset, part10: bool, pixels: PixelPlac
 
 
 def series_name(uid: str) -> str:
-    """What a series is called in messages and manifests: a digest, because a UID leads back to a person."""
-    return hashlib.sha256(uid.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    """What a series is called in messages and manifests: a digest, because a UID leads back to a person; no number to a spreadsheet."""
+    return "s" + hashlib.sha256(uid.encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
 def is_derived(image_type: object) -> bool:

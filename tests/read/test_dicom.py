@@ -37,7 +37,7 @@ def test_a_series_reads_in_order_of_position_whatever_its_files_are_called(tmp_p
     assert (volume.hu.shape, volume.spacing, volume.reader, volume.warnings) == ((6, 5, 4), (5, 3, 2), "dicom", ())
     np.testing.assert_allclose(volume.affine, np.diag([2, 3, 5, 1]))
     checked = check_ct(tmp_path)
-    assert re.fullmatch("[0-9a-f]{8}", checked.pop("series"))
+    assert re.fullmatch("s[0-9a-f]{8}", checked.pop("series"))
     owner = checked.pop("patient"), checked.pop("study")
     assert owner == (volume.patient, volume.study)
     assert not any(text in found for text in ("SECRET", "1.2.3") for found in owner)

@@ -20,7 +20,7 @@ def names(folder) -> dict[str, str]:
     with pytest.raises(ReadError) as caught:
         check_ct(folder, config=ReadConfig(prefer_series=()))
     assert caught.value.reason in ("several_series", "duplicate_position")
-    listed = re.findall(r"([0-9a-f]{8}(?:\.\d)?) \(CT, [^()]*? kernel ([^,]*),", str(caught.value))
+    listed = re.findall(r"(s[0-9a-f]{8}(?:\.\d)?) \(CT, [^()]*? kernel ([^,]*),", str(caught.value))
     return {kernel: name for name, kernel in listed}
 
 
@@ -118,7 +118,7 @@ def test_a_named_series_is_read_alone(tmp_path, by_uid):
 
 def test_a_series_that_is_not_there_is_an_error_that_says_what_is(tmp_path):
     for wanted in ("1.2", "deadbeef", "deadbeef.1", ""):
-        refused(write_series(tmp_path), "no_such_series", r"no CT series of that name; there are: [0-9a-f]{8} \(CT,", series=wanted)
+        refused(write_series(tmp_path), "no_such_series", r"no CT series of that name; there are: s[0-9a-f]{8} \(CT,", series=wanted)
 
 
 class TestOneSeriesWithSeveralImagesOfEachPlace:

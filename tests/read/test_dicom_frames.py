@@ -140,7 +140,7 @@ def test_two_time_points_are_listed_and_one_can_be_named(tmp_path):
     refused(folder, "duplicate_position", "2 images of each place in one series .*temporal position 2")
     with pytest.raises(ReadError) as caught:
         read_ct(folder)
-    first, second = re.findall(r"[0-9a-f]{8}\.\d", str(caught.value))
+    first, second = re.findall(r"s[0-9a-f]{8}\.\d", str(caught.value))
     assert_reads_the_world(read_ct(folder, series=first))
     np.testing.assert_allclose(read_ct(folder, series=second).hu, read_ct(folder, series=first).hu + 50)
 
