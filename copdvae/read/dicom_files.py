@@ -30,7 +30,7 @@ SCOUTS = ("LOCALIZER", "SCOUT", "SURVIEW", "TOPOGRAM")
 PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")  # (7FE0,0010), little and big endian
 PIXEL_TYPES, NO_LENGTH = (b"OW", b"OB", b"UN"), 0xFFFFFFFF
 HEADER_LIMIT = 128 * 2**20  # bytes; the header of an Enhanced CT with thousands of frames has some ten million
-DATASET_STARTS = (b"\x02\x00", b"\x08\x00")  # the first group of a file without the 128 byte preamble
+DATASET_STARTS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")  # the first group of a file without the 128 byte preamble
 PARSE_ERRORS = (
     InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
     OverflowError, NotImplementedError, RecursionError, struct.error,

@@ -81,9 +81,8 @@ def main() -> None:
     }  # fmt: skip
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(
-        f"{files} files, {rows} rows: {result['files_per_second']:.0f} a second, {result['files_per_second_by_pydicom']:.0f} by pydicom alone"
-    )
+    speed, pydicoms = result["files_per_second"], result["files_per_second_by_pydicom"]
+    print(f"{files} files, {rows} rows: {speed:.0f} a second, {pydicoms:.0f} by pydicom alone")
 
 
 if __name__ == "__main__":

@@ -148,12 +148,15 @@ def test_other_transfer_syntaxes_read_the_same(tmp_path, syntax):
     assert_reads_the_world(read_ct(tmp_path))
 
 
-def test_files_without_preamble_are_read_where_their_tags_prove_ct(tmp_path):
+@pytest.mark.parametrize(("implicit", "little"), [(True, True), (False, True), (False, False)])
+def test_files_without_preamble_are_read_where_their_tags_prove_ct(tmp_path, implicit, little):
     for path in write_series(tmp_path).iterdir():
         dataset = pydicom.dcmread(path)
+        if not little:
+            dataset.PixelData = dataset.pixel_array.astype(">u2").tobytes()
         del dataset.file_meta
         dataset.preamble = None
-        pydicom.dcmwrite(path, dataset, implicit_vr=True, little_endian=True, enforce_file_format=False)
+        pydicom.dcmwrite(path, dataset, implicit_vr=implicit, little_endian=little, enforce_file_format=False)
         assert path.read_bytes()[128:132] != b"DICM"
     assert_reads_the_world(read_ct(tmp_path))
 
