@@ -29,7 +29,7 @@ NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 SCOUTS = ("LOCALIZER", "SCOUT", "SURVIEW", "TOPOGRAM")
 PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")  # (7FE0,0010), little and big endian
 PIXEL_TYPES, NO_LENGTH = (b"OW", b"OB", b"UN"), 0xFFFFFFFF
-HEADER_LIMIT = 128 * 2**20  # bytes; the header of an Enhanced CT with thousands of frames has some ten million
+HEADER_LIMIT, READS_LIMIT = 128 * 2**20, 250_000  # bytes and pieces; an Enhanced CT of a thousand frames has some five million and 80,000
 DATASET_STARTS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")  # the first group of a file without the 128 byte preamble
 PARSE_ERRORS = (
     InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
@@ -119,7 +119,7 @@ class Deflated(Exception):
 
 
 class HeaderStream(io.BufferedReader):
-    """A file that gives its header by pieces, up to `HEADER_LIMIT` bytes in all.
+    """A file that gives its header by pieces, up to `HEADER_LIMIT` bytes in `READS_LIMIT` pieces.
 
     pydicom asks for the whole rest of a deflated file and inflates it, whatever that makes; nothing else asks so. And the length of an
     element, or an element without one, may ask for more than any header holds.
@@ -127,13 +127,14 @@ class HeaderStream(io.BufferedReader):
 
     def __init__(self, path: Path):
         super().__init__(io.FileIO(path))
-        self.left = HEADER_LIMIT
+        self.bytes_left, self.reads_left = HEADER_LIMIT, READS_LIMIT
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is None or size < 0:
             raise Deflated
-        self.left -= size
-        if self.left < 0:
+        self.bytes_left -= size
+        self.reads_left -= 1
+        if self.bytes_left < 0 or self.reads_left < 0:
             raise ValueError("more than a header holds")
         return super().read(size)
 

@@ -29,7 +29,7 @@ def scan(folder: Path, series: str, patient: str = "SECRET-A", study: str = "1.2
     named = dict(PatientID=patient, PatientName="SECRET^NAME", PatientBirthDate="19500513", PatientSex="F", AccessionNumber="SECRET-ACC")
     named |= dict(InstitutionName="SECRET hospital", StudyInstanceUID=study, StudyDate=date, SeriesDescription="SECRET chest")
     write_series(folder, [1111.5], series=series, sizes=(2, 2), change=setting(**(named | values)), first=1000)
-    first = folder / f"00_{series}_1000.dcm"
+    first = folder / f"00_{series.replace('.', '-')}_1000.dcm"
     slice_ = first.read_bytes()
     first.unlink()
     for n in range(24):

@@ -78,7 +78,7 @@ def write_series(
         places = position + i[..., None] * pixel_spacing[1] * row + j[..., None] * pixel_spacing[0] * column
         dataset = ct_slice(raw(world(places)), position, orientation, pixel_spacing, series, first + number)
         change(dataset, number)
-        dataset.save_as(folder / f"{(number * 7) % 100:02d}_{series}_{first}.dcm", enforce_file_format=True)
+        dataset.save_as(folder / f"{(number * 7) % 100:02d}_{series.replace('.', '-')}_{first}.dcm", enforce_file_format=True)
     return folder
 
 
@@ -105,6 +105,10 @@ def ct_slice(pixels: np.ndarray, position, orientation, pixel_spacing, series: s
     dataset.SeriesInstanceUID = series
     dataset.StudyInstanceUID = "1.2.3"
     dataset.PatientID, dataset.PatientName = "SECRET-ID", "SECRET^NAME"
+    dataset.PatientBirthDate, dataset.AccessionNumber, dataset.PatientAddress = "19500513", "SECRET-ACC", "SECRET street"
+    dataset.ReferringPhysicianName, dataset.OperatorsName, dataset.InstitutionName = "SECRET^DOC", "SECRET^OP", "SECRET hospital"
+    dataset.StudyDescription, dataset.SeriesDescription, dataset.ProtocolName = "SECRET study", "SECRET series", "SECRET protocol"
+    dataset.private_block(0x0099, "SECRET block", create=True).add_new(1, "LO", "SECRET private")
     dataset.Modality = "CT"
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     dataset.InstanceNumber = 100 - number

@@ -326,7 +326,7 @@ def refused(folder: Path, reason: str, words: str, headers_show_it: bool = True,
             function(folder, **options)
         assert caught.value.reason == reason
         assert str(folder) in str(caught.value)
-        assert "SECRET" not in str(caught.value)
+        assert not re.search(r"SECRET|1950|1\.2\.3\.", str(caught.value).replace(str(folder), ""))
         assert caught.value.__cause__ is None
 
 
