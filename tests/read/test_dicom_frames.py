@@ -62,7 +62,12 @@ def write_enhanced(
         CTXRayDetailsSequence=[item(KVP=120)],
         CTImageFrameTypeSequence=[item(FrameType=["ORIGINAL", "PRIMARY", "VOLUME", "NONE"])],
     )
-    frames = [item(PlanePositionSequence=[item(ImagePositionPatient=[0, 0, depth])]) for depth in depths]
+    places = [sorted(depths).index(depth) + 1 for depth in depths]
+    content = [item(StackID="1", InStackPositionNumber=place, DimensionIndexValues=[1, place]) for place in places]
+    frames = [
+        item(PlanePositionSequence=[item(ImagePositionPatient=[0, 0, depth])], FrameContentSequence=[each])
+        for depth, each in zip(depths, content, strict=True)
+    ]
     if own_rescale:
         for n, groups in enumerate(frames[1:], start=1):
             groups.PixelValueTransformationSequence = [item(RescaleSlope=1, RescaleIntercept=-1024 - 100 * n, RescaleType="HU")]
