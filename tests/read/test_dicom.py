@@ -12,10 +12,12 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from ct_writers import assert_reads_the_world, setting, write_series
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
     ExplicitVRBigEndian,
+    HTJ2KLossless,
     ImplicitVRLittleEndian,
     MRImageStorage,
     RLELossless,
@@ -215,6 +217,85 @@ def test_positions_rounded_to_a_tenth_of_a_millimetre_are_even(tmp_path):
     assert read_ct(write_series(tmp_path, depths)).spacing[0] == pytest.approx(depths[-1] / 59)
 
 
+@pytest.mark.parametrize(("jitter", "even"), [(0.009, True), (0.03, False)])
+def test_steps_that_differ_by_less_than_a_hundredth_are_even(tmp_path, jitter, even):
+    """20 mm steps, so that the jitter is more than rounding."""
+    folder = write_series(tmp_path, [0, 20, 40 + 20 * jitter, 60 + 20 * jitter, 80 + 20 * jitter])
+    if even:
+        assert read_ct(folder).spacing[0] == pytest.approx(20 * (1 + jitter / 4))
+    else:
+        refused(folder, "uneven_spacing", "expected even steps")
+
+
+@pytest.mark.parametrize("number", [7, None, "random"])
+def test_instance_numbers_count_for_nothing(tmp_path, number):
+    order = iter([3, 1, 5, 2, 6, 4])
+    change = setting(InstanceNumber=number) if number != "random" else lambda dataset, _: setattr(dataset, "InstanceNumber", next(order))
+    assert_reads_the_world(read_ct(write_series(tmp_path, change=change)))
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "signed", "raw"),
+    [(2.0, -1024, 0, 40_000), (1.0, -1024, 0, 65_535), (1.0, -33_000, 0, 65_000), (4.0, 0, 1, 32_767)],
+)
+def test_values_beyond_16_bits_after_rescaling_do_not_wrap(tmp_path, slope, intercept, signed, raw):
+    """Metal, and rows of other values to go with it."""
+
+    def pixels(hu):
+        values = np.rint((hu - intercept) / slope)
+        values[0, 0] = raw
+        return values
+
+    change = setting(RescaleSlope=slope, RescaleIntercept=intercept, PixelRepresentation=signed)
+    volume = read_ct(write_series(tmp_path, change=change, raw=pixels))
+    assert (volume.hu[:, 0, 0] == raw * slope + intercept).all()
+    volume.hu[:, 0, 0] = [-960, -660, -360, -60, 240, 540]
+    assert_reads_the_world(volume, tolerance=slope / 2)
+
+
+class TestMetal:
+    def codes(self, folder):
+        return [warning.rpartition("[")[2] for warning in read_ct(folder).warnings]
+
+    def metal(self, *places):
+        """Raw values: a row of air, tissue below it, and at (row, column) another HU."""
+
+        def raw(hu):
+            hu = np.full_like(hu, 40)
+            hu[0] = -900
+            for row, column, value in places:
+                hu[row, column] = value
+            return hu + 1024
+
+        return raw
+
+    def test_voxels_at_the_top_of_twelve_bits_are_counted(self, tmp_path):
+        folder = write_series(tmp_path, raw=self.metal((2, 1, 3071), (2, 2, 3071)), change=setting(BitsStored=12, HighBit=11))
+        (warning,) = read_ct(folder).warnings
+        assert warning.startswith("12 voxels have the highest value that the files hold")
+        assert warning.endswith("[saturated]")
+
+    def test_the_top_of_what_is_stored_counts_too(self, tmp_path):
+        folder = write_series(tmp_path, raw=self.metal((2, 1, 65535 - 1024)))
+        assert read_ct(folder).warnings[0].startswith("6 voxels have the highest value")
+
+    def test_values_that_began_again_at_the_lowest_show_as_steps(self, tmp_path):
+        folder = write_series(tmp_path, raw=self.metal((2, 1, 2900), (2, 2, -900)))
+        (warning,) = read_ct(folder).warnings
+        assert warning.startswith("0 voxels have the highest value that the files hold, and 6 steps beside dense ones")
+
+    @pytest.mark.parametrize("value", [2900, 3000, 9000])
+    def test_dense_bone_and_wide_scales_are_no_sign_of_it(self, tmp_path, value):
+        assert read_ct(write_series(tmp_path, raw=self.metal((2, 1, value)))).warnings == ()
+
+    def test_a_bright_padding_value_is_no_metal(self, tmp_path):
+        def change(dataset, number):
+            dataset.add_new("PixelPaddingValue", "US", 4095)
+
+        folder = write_series(tmp_path, raw=self.metal((0, 0, 3071)), change=change)
+        assert self.codes(folder) == []
+
+
 def test_spacing_is_measured_and_not_taken_from_the_slice_thickness(tmp_path):
     assert read_ct(write_series(tmp_path, change=setting(SliceThickness=1, SpacingBetweenSlices=-1))).spacing == (5, 3, 2)
 
@@ -405,6 +486,25 @@ def test_deflated_files_are_refused_unopened(tmp_path):
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     dataset.save_as(path)
     refused(tmp_path, "deflated", "can unpack to any size")
+
+
+def test_a_way_to_compress_that_is_not_decoded_is_named(tmp_path):
+    for path in write_series(tmp_path, sizes=(16, 16)).iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = HTJ2KLossless
+        dataset.PixelData = encapsulate([b"\xff\x4f\xff\x51" + bytes(60)])
+        dataset["PixelData"].VR = "OB"
+        dataset.save_as(path)
+    refused(tmp_path, "bad_compression", r"High-Throughput JPEG 2000 .*cannot be decoded.* gdcmconv", headers_show_it=False)
+
+
+def test_a_file_that_says_nothing_of_its_writing_is_refused(tmp_path):
+    path = next(write_series(tmp_path).iterdir())
+    data = path.read_bytes()
+    place = data.index(b"\x02\x00\x10\x00UI")
+    length = 8 + int.from_bytes(data[place + 6 : place + 8], "little")
+    path.write_bytes(data[:place] + data[place + length :])
+    refused(tmp_path, "bad_compression", "no standard TransferSyntaxUID")
 
 
 @pytest.mark.parametrize("syntax", [b"1.2.840.113619.5.2\x00\x00", b"1.2.3.4.5.6.7.8.9.0\x00"], ids=["private", "nonsense"])
