@@ -72,12 +72,34 @@ def ct(
     mask: Annotated[Path | None, typer.Option(exists=True, help="Label map of the lungs on the CT's grid.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
     png: Annotated[Path | None, typer.Option(dir_okay=False, help="Draw slices with the mask's outline.")] = None,
+    series: Annotated[
+        str | None, typer.Option(help="Which series of a folder with several: its name, as an error lists it, or UID.")
+    ] = None,
+    allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Make up missing or uneven slices between their neighbours.")] = False,
+    resample_tilt: Annotated[bool, typer.Option("--resample-tilt", help="Shear a tilted stack upright, air around it.")] = False,
 ) -> None:
     """Say what is in one CT: geometry, lung volumes, densities."""
     from copdvae.prepare.describe import as_table, describe_ct
+    from copdvae.read.options import ReadConfig
 
-    description = describe_ct(path, mask, png)
+    description = describe_ct(path, mask, png, series, ReadConfig(allow_gaps=allow_gaps, resample_tilt=resample_tilt))
     typer.echo(json.dumps(description, indent=1) if as_json else as_table(description))
+
+
+@app.command()
+def index(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of DICOM files, of any depth.")],
+    out: Annotated[Path, typer.Option(help="Manifest to write (CSV); it is read from FOLDER, so best FOLDER/manifest.csv.")],
+) -> None:
+    """Propose a manifest for a tree of DICOM files, by patient and visit; list what could not be placed."""
+    from copdvae.prepare.index import describe, index
+
+    result = index(folder, out)
+    typer.echo(describe(result), err=True)
+    typer.echo(out)
+    if out.resolve().parent != folder.resolve():
+        typer.echo("copdvae: paths in it are relative to the folder that was indexed: put it there to use it", err=True)
+    raise SystemExit(3 if result.unplaced else 0)
 
 
 StudyFile = Annotated[Path, typer.Argument(exists=True, help="A study file (YAML), or a folder with a study.yaml.")]
@@ -101,7 +123,7 @@ def validate(study: StudyFile, root: Root = None) -> None:
     from copdvae.study import load_study
 
     loaded = load_study(study, root)
-    problems = validate(loaded.root / loaded.data.manifest, loaded.root / loaded.data.phenotypes, loaded.phenotypes)
+    problems = validate(loaded.root / loaded.data.manifest, loaded.root / loaded.data.phenotypes, loaded.phenotypes, loaded.ingest)
     typer.echo(format_problems(problems))
     raise SystemExit(1 if any(problem.fatal for problem in problems) else 0)
 

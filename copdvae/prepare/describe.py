@@ -9,6 +9,7 @@ from copdvae.files import write_with
 from copdvae.prepare.densitometry import densitometry
 from copdvae.prepare.lungs import AIRWAYS, LEFT, RIGHT, LungError, Lungs, find_lungs, given_lungs
 from copdvae.read import read_ct, read_labels
+from copdvae.read.options import PLAIN, ReadConfig
 from copdvae.read.volume import Volume
 
 SCANNER_KEYS = ("manufacturer", "model", "kernel", "kvp", "slice_thickness_mm")  # how it was scanned, never who
@@ -35,13 +36,15 @@ ROWS = {
 }
 
 
-def describe_ct(path: Path, mask: Path | None = None, png: Path | None = None) -> dict:
+def describe_ct(
+    path: Path, mask: Path | None = None, png: Path | None = None, series: str | None = None, config: ReadConfig = PLAIN
+) -> dict:
     """Everything measured in the CT at `path` as plain data, with the label map at `mask` or else a threshold mask; draws it into `png`.
 
     Shape and spacing are (z, y, x) in LPS, HU are of the whole volume after everything below -1024 was set to it. Without credible lungs
     their figures are None and a warning says why.
     """
-    volume = read_ct(path)
+    volume = read_ct(path, series, config)
     lungs, warnings = None, list(volume.warnings)
     try:
         lungs = find_lungs(volume) if mask is None else given_lungs(read_labels(mask, like=volume), volume)

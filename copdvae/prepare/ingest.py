@@ -32,14 +32,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from copdvae import __version__
-from copdvae.config import Config
-from copdvae.errors import CopdvaeError, ReadError
+from copdvae.errors import CopdvaeError, ReadError, coded, printable
 from copdvae.files import digest_of, replacing, write_csv
 from copdvae.prepare.densitometry import densitometry
 from copdvae.prepare.grid import GridScan, to_grid
 from copdvae.prepare.lungs import LungError, find_lungs, given_lungs
 from copdvae.read import read_ct, read_labels, source_hash
-from copdvae.read.manifest import REFUSED, Manifest, read_manifest
+from copdvae.read.manifest import REFUSED, SERIES, Manifest, read_manifest
+from copdvae.read.options import PLAIN, ReadConfig
 
 CHANNELS = ("insp", "exp")
 PLAUSIBLE_VOLUME_RATIO = (0.2, 0.98)  # expiratory over inspiratory lung volume: outside, the pair is kept with a warning
@@ -47,8 +47,9 @@ HEADER_KEYS = ("manufacturer", "model", "kernel", "kvp", "slice_thickness_mm")  
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")}
 
 
-class IngestConfig(Config):
+class IngestConfig(ReadConfig):
     grid: int = Field(default=64, ge=32, le=128)  # voxels a side of the cube around the lungs
+    allow_other_study: bool = False  # pair scans of one patient although they were not taken in one study
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,15 @@ class PreparedScan:
     header: dict[str, str | float]
     pixels: str  # digest of the CT's voxels, whatever file they came from
     warnings: tuple[str, ...]
+    patient: str = ""  # for comparison with the subject's other scan, never to be written
+    study: str = ""
 
 
-def prepare_scan(path: Path, mask_path: Path | None = None, grid: int = 64) -> PreparedScan:
-    """Read one CT and prepare it. Raises `ReadError` or `LungError`; the full volume is gone on return."""
-    volume = read_ct(path)
+def prepare_scan(
+    path: Path, mask_path: Path | None = None, grid: int = 64, series: str | None = None, config: ReadConfig = PLAIN, breath: str = ""
+) -> PreparedScan:
+    """Read one CT (as `read_ct` does) and prepare it. Raises `ReadError` or `LungError`; the full volume is gone on return."""
+    volume = read_ct(path, series, config, breath)
     lungs = find_lungs(volume) if mask_path is None else given_lungs(read_labels(mask_path, like=volume), volume)
     densities = densitometry(volume.hu, lungs, volume.spacing)
     return PreparedScan(
@@ -85,6 +90,8 @@ def prepare_scan(path: Path, mask_path: Path | None = None, grid: int = 64) -> P
         header={key: volume.header[key] for key in HEADER_KEYS if volume.header.get(key) not in (None, "")},
         pixels=pixel_digest(volume.hu),
         warnings=(*volume.warnings, *lungs.warnings),
+        patient=volume.patient,
+        study=volume.study,
     )
 
 
@@ -144,6 +151,10 @@ class Task:
         columns = ("insp_path", "exp_path", "mask_path", "exp_mask_path")
         return {column: self.root / self.row[column] for column in columns if self.row[column]}
 
+    def series(self, column: str) -> str | None:
+        """The series named for a column's scan."""
+        return self.row.get(SERIES.get(column, ""), "") or None
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -189,7 +200,7 @@ def identify(task: Task) -> dict[str, str]:
         "visit": task.row["visit"],
         "copdvae_version": __version__,
         "config": task.config.digest(),
-        "source": json.dumps({column: source_hash(path) for column, path in task.paths.items()}),
+        "source": json.dumps({column: source_hash(path) + (task.series(column) or "") for column, path in task.paths.items()}),
     }
 
 
@@ -211,7 +222,7 @@ def serialise(task: Task, identity: dict[str, str]) -> bytes:
     if "exp_path" in task.paths:
         scans["exp"] = prepare_named("exp", task, "exp_path", "exp_mask_path")
         warnings += [f"exp: {warning}" for warning in scans["exp"].warnings]
-        ratio, doubts = check_pair(scans["insp"], scans["exp"])
+        ratio, doubts = check_pair(scans["insp"], scans["exp"], task.config.allow_other_study)
         warnings += doubts
     image = np.stack([scan.scan.image for scan in scans.values()])
     lung = np.stack([scan.scan.lung for scan in scans.values()])
@@ -237,34 +248,56 @@ def serialise(task: Task, identity: dict[str, str]) -> bytes:
 
 def prepare_named(name: str, task: Task, scan_column: str, mask_column: str) -> PreparedScan:
     """`prepare_scan`, its errors saying which of the subject's scans they are about."""
+    path, mask = task.paths[scan_column], task.paths.get(mask_column)
     try:
-        return prepare_scan(task.paths[scan_column], task.paths.get(mask_column), task.config.grid)
+        return prepare_scan(path, mask, task.config.grid, task.series(scan_column), task.config, name)
     except (ReadError, LungError) as error:
-        raise Rejection(f"{name}: {str(error).removeprefix(f'{task.paths[scan_column]}: ')}", error.reason) from None
+        raise Rejection(f"{name}: {str(error).removeprefix(f'{printable(str(path))}: ')}", error.reason) from None
 
 
-def check_pair(insp: PreparedScan, exp: PreparedScan) -> tuple[float | None, list[str]]:
+def check_owners(patients: tuple[str, str], studies: tuple[str, str], allow_other_study: bool) -> tuple[str, str] | None:
+    """Why two scans, by what their headers say, are not one subject's of one day: text and code; None where nothing speaks against it."""
+    if all(patients) and patients[0] != patients[1]:
+        return "the two scans are of different patients (PatientID); expected one subject's", "other_patient"
+    if all(studies) and studies[0] != studies[1] and not allow_other_study:
+        found = "the two scans are of different studies (StudyInstanceUID); expected a breath in and a breath out in one"
+        return f"{found}; if they belong together, set allow_other_study", "other_study"
+    return None
+
+
+def check_pair(insp: PreparedScan, exp: PreparedScan, allow_other_study: bool = False) -> tuple[float | None, list[str]]:
     """Expiratory over inspiratory lung volume, and doubts; raises where the two cannot be one subject's breath in and out."""
     if insp.pixels == exp.pixels:
         raise Rejection("the inspiratory and the expiratory scan are the same images", "identical_scans")
+    patients, studies = (insp.patient, exp.patient), (insp.study, exp.study)
+    if found := check_owners(patients, studies, allow_other_study):
+        raise Rejection(*found)
+    apart = check_owners(patients, studies, allow_other_study=False)
+    doubts = [coded("the two scans are of different studies: asked for", "other_study")] if apart else []
     big, small = insp.densities.get("lung_volume_l"), exp.densities.get("lung_volume_l")
     if not big or not small:
-        return None, []
+        return None, doubts
     if small >= big:
         found = f"the expiratory lungs hold {small:.2f} l, the inspiratory {big:.2f} l"
         raise Rejection(f"{found}; expected less on expiration: are the two scans swapped?", "exp_not_smaller")
     low, high = PLAUSIBLE_VOLUME_RATIO
-    doubt = f"expiratory over inspiratory lung volume is {small / big:.2f}, usually {low} to {high}"
-    return small / big, [] if low <= small / big <= high else [doubt]
+    if not low <= small / big <= high:
+        doubt = f"expiratory over inspiratory lung volume is {small / big:.2f}, usually {low} to {high}"
+        doubts.append(coded(doubt, "volume_ratio"))
+    return small / big, doubts
 
 
 def without_paths(text: str, paths: dict[str, Path]) -> str:
     """`text` with the scans' paths, and the files inside them, replaced by the manifest's column: people's names hide in file names."""
     for column, path in paths.items():
+        inside = sorted(path.rglob("*"), key=lambda inner: len(str(inner)), reverse=True) if path.is_dir() else []
+        for inner in inside:  # whole, whatever signs its name holds; a deeper one before its folder
+            if inner.name in text or printable(inner.name) in text:
+                for form in {str(inner), str(path.resolve() / inner.relative_to(path))}:
+                    text = text.replace(form, column).replace(printable(form), column)
         for form in {str(path), str(path.resolve())}:
-            text = re.sub(re.escape(form) + r"(/[^:;,]*(?=[:;,]))?", column, text)
-        names = {inner.name for inner in path.rglob("*")} if path.is_dir() else set()
-        for name in sorted({path.name} | names, key=len, reverse=True):
+            text = re.sub(re.escape(printable(form)) + r"(/[^:;,]*(?=[:;,]))?", column, text.replace(form, column))
+        for name in sorted({path.name, *(printable(inner.name) for inner in inside)}, key=len, reverse=True):
             if len(name) > 2 and not name.isdigit() and name not in CHANNELS:  # "3" and "exp" are words of our own too
                 text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", column if name == path.name else "a file", text)
     return text
@@ -411,7 +444,7 @@ def make_index(tasks: list[Task], outcomes: list[Outcome]) -> pd.DataFrame:
         channels = facts["channels"].split("+")
         warnings = json.loads(facts["warnings"])
         if any(len(owners[facts[f"{name}_pixels"]]) > 1 for name in channels):
-            warnings.append("another row of the manifest has the same images")
+            warnings.append(coded("another row of the manifest has the same images", "same_images"))
         densities = {name: json.loads(facts.get(f"{name}_densities", "{}")) for name in CHANNELS}
         header = json.loads(facts["insp_header"])
         row: dict[str, Any] = {

@@ -4,16 +4,22 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from copdvae.errors import Problem, ReadError
+from copdvae.errors import Problem, ReadError, printable, reason_of
+from copdvae.prepare.ingest import IngestConfig, check_owners
 from copdvae.read import check_ct
-from copdvae.read.manifest import SCANS, Manifest, read_manifest
+from copdvae.read.manifest import SCANS, SERIES, Manifest, read_manifest
 from copdvae.read.phenotypes import PhenotypesConfig, read_phenotypes
 
 THREADS = 8  # headers wait for the disk more than for the processor
 EXAMPLES = 3  # of one kind of problem in the list for people; the others are counted
 
 
-def validate(manifest_path: Path, phenotypes_path: Path | None = None, config: PhenotypesConfig | None = None) -> list[Problem]:
+def validate(
+    manifest_path: Path,
+    phenotypes_path: Path | None = None,
+    config: PhenotypesConfig | None = None,
+    ingest_config: IngestConfig | None = None,
+) -> list[Problem]:
     """All problems, worst first: fatal ones cost a subject, the others are warnings. A table that cannot be read at all is one problem."""
     problems: list[Problem] = []
     scanned: set[str] | None = None
@@ -23,7 +29,7 @@ def validate(manifest_path: Path, phenotypes_path: Path | None = None, config: P
         problems.append(Problem(manifest_path.name, "", error.reason, str(error)))
     else:
         problems += study.problems
-        problems += check_scans(study, manifest_path.name)
+        problems += check_scans(study, manifest_path.name, ingest_config or IngestConfig())
         scanned = {*study.scans["subject_id"], *study.refused["subject_id"]} - {""}
 
     if phenotypes_path is not None:
@@ -39,24 +45,41 @@ def validate(manifest_path: Path, phenotypes_path: Path | None = None, config: P
     return sorted(problems, key=lambda problem: not problem.fatal)
 
 
-def check_scans(study: Manifest, name: str) -> list[Problem]:
-    """What the headers of each scan in a sound row show, in the rows' order."""
-    rows = study.scans.to_dict("index").items()
-    uses = [(row, column, str(line["subject_id"]), str(line[column])) for row, line in rows for column in SCANS if line[column] != ""]
+def check_scans(study: Manifest, name: str, config: IngestConfig) -> list[Problem]:
+    """What the headers of each scan in a sound row show, in the rows' order, and after each pair what they show together."""
+    rows = {int(str(row)): {str(key): str(value) for key, value in line.items()} for row, line in study.scans.to_dict("index").items()}
+    uses = [(row, column) for row, line in rows.items() for column in SCANS if line[column]]
 
-    def check(use: tuple) -> list[Problem]:
-        row, column, subject, path = use
-        where = f"{name} row {row}, {column} {path!r}"
+    def check(use: tuple[int, str]) -> tuple[list[Problem], dict]:
+        row, column = use
+        line = rows[row]
+        where, path = f"{name} row {row}, {column} {line[column]!r}", study.root / line[column]
         try:
-            found = check_ct(study.root / path)
+            found = check_ct(path, line[SERIES[column]] or None, config, column.removesuffix("_path"))
         except ReadError as error:
-            return [Problem(where, subject, error.reason, str(error).removeprefix(f"{study.root / path}: "))]
+            return [Problem(where, line["subject_id"], error.reason, str(error).removeprefix(f"{printable(str(path))}: "))], {}
         except OSError as error:
-            return [Problem(where, subject, "unreadable", error.strerror or "the file system refuses to read it")]
-        return [Problem(where, subject, "scan_warning", warning, fatal=False) for warning in found.get("warnings", ())]
+            return [Problem(where, line["subject_id"], "unreadable", error.strerror or "the file system refuses to read it")], {}
+        return [Problem(where, line["subject_id"], reason_of(said), said, fatal=False) for said in found.get("warnings", ())], found
 
     with ThreadPoolExecutor(THREADS) as threads:
-        return [problem for found in threads.map(check, uses) for problem in found]
+        checked = dict(zip(uses, threads.map(check, uses), strict=True))
+    problems: list[Problem] = []
+    for (row, column), (found, exp) in checked.items():
+        problems += found
+        insp = checked.get((row, "insp_path"), ([], {}))[1]
+        if column == "exp_path" and (mistake := pair_mistake(rows[row], insp, exp, config)):
+            detail, reason = mistake
+            problems.append(Problem(f"{name} row {row}, exp_path {rows[row][column]!r}", rows[row]["subject_id"], reason, detail))
+    return problems
+
+
+def pair_mistake(line: dict[str, str], insp: dict, exp: dict, config: IngestConfig) -> tuple[str, str] | None:
+    """What the headers of a row's two scans show together."""
+    if line["insp_path"] == line["exp_path"] and insp.get("series") and insp["series"] == exp.get("series"):
+        return "the folder holds one series that both scans would be read from; name each in series and exp_series", "identical_scans"
+    patients, studies = ((insp.get(key, ""), exp.get(key, "")) for key in ("patient", "study"))
+    return check_owners(patients, studies, config.allow_other_study)
 
 
 def one_sided(scanned: set[str], described: set[str], manifest: str, phenotypes: str) -> list[Problem]:

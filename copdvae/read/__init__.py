@@ -11,26 +11,32 @@ from types import ModuleType
 import numpy as np
 
 from copdvae.errors import ReadError
+from copdvae.read.options import PLAIN, ReadConfig
 from copdvae.read.volume import Volume
 
 FORMATS = {".nii": "nifti", ".nii.gz": "nifti", ".nrrd": "nrrd", ".nhdr": "nrrd", ".mha": "metaimage", ".mhd": "metaimage"}
 
 
-def read_ct(path: Path, series: str | None = None) -> Volume:
-    """Read the one CT at `path`; `series` names a DICOM series where a folder holds several. Raises `ReadError` on anything else."""
+def read_ct(path: Path, series: str | None = None, config: ReadConfig = PLAIN, breath: str = "") -> Volume:
+    """Read the one CT at `path`. Raises `ReadError` on anything else.
+
+    Of a DICOM folder with several series, `series` names one; `config` says how to choose otherwise, and what may be resampled; `breath`,
+    "insp" or "exp", says which scan is wanted where descriptions tell the two apart.
+    """
     from copdvae.read.geometry import check_hu
 
-    volume = _reader(path, series).read_volume(Path(path), *_only(series))
+    volume = _reader(path, series).read_volume(Path(path), *_of_a_folder(path, series, config, breath))
     check_hu(volume.hu, Path(path))
     return volume
 
 
-def check_ct(path: Path, series: str | None = None) -> dict:
+def check_ct(path: Path, series: str | None = None, config: ReadConfig = PLAIN, breath: str = "") -> dict:
     """What the headers of the CT at `path` say, without its voxels: `reader`, `shape` and `spacing_mm` (z, y, x), `header`, `warnings`.
 
-    Raises the same `ReadError` as `read_ct` for everything that headers and file sizes show.
+    Raises the same `ReadError` as `read_ct` for everything that headers and file sizes show. Of a DICOM folder also `series`, what to call
+    the one that was chosen, and `patient` and `study`: equal for equal ones within this process, for comparison and never to be written.
     """
-    return _reader(path, series).check_headers(Path(path), *_only(series))
+    return _reader(path, series).check_headers(Path(path), *_of_a_folder(path, series, config, breath))
 
 
 def read_labels(path: Path, like: Volume) -> np.ndarray:
@@ -90,8 +96,9 @@ def _reader(path: Path, series: str | None) -> ModuleType:
     return metaimage
 
 
-def _only(series: str | None) -> tuple[str, ...]:
-    return () if series is None else (series,)
+def _of_a_folder(path: Path, series: str | None, config: ReadConfig, breath: str) -> tuple:
+    """What only the reader of DICOM folders is told: other files hold one scan."""
+    return (series, config, breath) if Path(path).is_dir() else ()
 
 
 def _size(shape: tuple[int, ...]) -> str:

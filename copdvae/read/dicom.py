@@ -3,23 +3,24 @@
 The checks come first and are our own: plain SimpleITK turns most broken series into a wrong volume with a warning at most.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from copdvae.errors import ReadError
-from copdvae.read.dicom_files import Slice, read_pixels, read_scanner, read_slice
+from copdvae.errors import ReadError, coded
+from copdvae.read.dicom_choice import choose_series, is_axial
+from copdvae.read.dicom_files import BURNT_IN, CAPTURE, FOREIGN, OBJECT, SCOUT, Slice, read_file
+from copdvae.read.dicom_pixels import NEAR_TOP_HU, read_pixels, saturated, stream_bits
+from copdvae.read.dicom_protocol import Protocol
+from copdvae.read.dicom_stack import Stack, read_planes, stack
 from copdvae.read.files import regular_files
 from copdvae.read.geometry import Placement, place, summary
+from copdvae.read.options import PLAIN, ReadConfig
 from copdvae.read.volume import Volume
 
 READER = "dicom"
-GAP_TOLERANCE = 0.01  # of the usual gap: beyond this a slice is missing or doubled ...
-ROUNDING_MM = 0.06  # ... unless every slice is this near to even steps: positions written to .1 mm
-TILT_TOLERANCE_DEG = 0.1  # between the step from slice to slice and the slices' normal
-ORIENTATION_TOLERANCE = 1e-3  # between direction cosines of two slices
 TISSUE_HU = (-990.0, 3071.0)  # lung, fat, water, bone
 HU_TYPES = ("", "HU", "US", "UNSPECIFIED")  # US: unspecified
 
@@ -28,102 +29,98 @@ HU_TYPES = ("", "HU", "US", "UNSPECIFIED")  # US: unspecified
 class Series:
     """A checked series: its slices in order along their normal."""
 
-    slices: list[Slice]
+    stack: Stack
     placement: Placement
+    protocol: Protocol
+    name: str
     warnings: tuple[str, ...]
 
 
-def read_volume(folder: Path, series: str | None = None) -> Volume:
-    """Read the one axial CT series under `folder`, or the one that `series` names; raise `ReadError` on anything else."""
-    found = find_series(folder, series)
+def read_volume(folder: Path, series: str | None = None, config: ReadConfig = PLAIN, breath: str = "") -> Volume:
+    """Read the one CT series under `folder` that can be meant, or the one that `series` names; raise `ReadError` on anything else.
+
+    `breath`: "insp" or "exp" where only that scan is wanted and the folder may hold both.
+    """
+    found = find_series(folder, series, config, breath)
     hu, stored = found.placement.empty()
-    for k, slice_ in enumerate(found.slices):
-        read_pixels(slice_, stored[k])
-    return Volume(hu, found.placement.spacing, found.placement.affine, READER, scanner(found.slices), found.warnings)
+    full, steps = 0, 0
+
+    def read(slice_: Slice, out: np.ndarray) -> None:
+        nonlocal full, steps
+        if read_pixels(slice_, out) >= NEAR_TOP_HU:
+            count, jumps = saturated(slice_, out)
+            full, steps = full + count, steps + jumps
+
+    if found.stack.plan is None:
+        for k, slice_ in enumerate(found.stack.slices):
+            read(slice_, stored[k])
+    else:
+        read_planes(found.stack, found.stack.plan, read, stored)
+    warnings = found.warnings
+    if full or steps:
+        found_so = f"{full} voxels have the highest value that the files hold, and {steps} steps beside dense ones are too steep for a body"
+        warnings += (coded(f"{found_so} (metal?)", "saturated"),)
+    protocol = found.protocol
+    return Volume(hu, found.placement.spacing, found.placement.affine, READER, protocol.header, warnings, protocol.patient, protocol.study)
 
 
-def check_headers(folder: Path, series: str | None = None) -> dict:
+def check_headers(folder: Path, series: str | None = None, config: ReadConfig = PLAIN, breath: str = "") -> dict:
     """What `read_volume` would read, from headers alone."""
-    found = find_series(folder, series)
-    return summary(READER, found.placement, scanner(found.slices), found.warnings)
+    found = find_series(folder, series, config, breath)
+    owner = {"patient": found.protocol.patient, "study": found.protocol.study, "series": found.name}
+    return summary(READER, found.placement, found.protocol.header, found.warnings) | owner
 
 
-def find_series(folder: Path, series: str | None) -> Series:
+def find_series(folder: Path, series: str | None, config: ReadConfig = PLAIN, breath: str = "") -> Series:
     """Choose the series, check it, put its slices in order."""
-    files = regular_files(folder)
-    images = [slice_ for path in files if (slice_ := read_slice(path))]
-    warnings = (
-        [f"{len(files) - len(images)} files are not axial CT (scouts, reports, captures, other files): left out"]
-        if len(files) > len(images)
-        else []
-    )
-    if not images:
-        raise ReadError(f"{folder}: no axial CT slice in this folder or below it ({len(files)} files)", "no_axial_ct")
+    images, warnings = ct_images(folder)
     slices = drop_copies(images, folder)
     if len(slices) < len(images):
-        warnings.append(f"{len(images) - len(slices)} files are copies of another slice: left out")
-    slices, left_out = choose_series(slices, folder, series)
+        warnings.append(coded(f"{len(images) - len(slices)} files are copies of another slice: left out", "copies"))
+    chosen, left_out = choose_series(slices, folder, series, config.prefer_series, breath)
+    slices = list(chosen.slices)
     warnings += left_out
 
     check_alike(slices, folder)
     check_rescale(slices, folder)
-    slices, affine = stack(slices, folder)
-    placement = place((len(slices), slices[0].rows, slices[0].columns), affine, folder)
+    stacked = stack(slices, folder, config)
+    placement = place(stacked.shape, stacked.affine, folder)
     check_sizes(slices)
-    if not is_axial(slices):
-        warnings.append("slices do not lie across the body (a reformatted series?): reordered to axial")
-    padding = {value for slice_ in slices for value in slice_.padding_hu() if TISSUE_HU[0] < value < TISSUE_HU[1]}
-    if padding:
-        warnings.append(f"the padding value is {max(padding):g} HU, as tissue may be: voxels of that value became air")
-    if any(slice_.lossy for slice_ in slices):
-        warnings.append("lossy compression: densitometry is not to be trusted")
-    return Series(slices, placement, (*warnings, *placement.warnings))
+    return Series(stacked, placement, chosen.protocol, chosen.name, (*warnings, *doubts(slices), *stacked.warnings, *placement.warnings))
+
+
+def ct_images(folder: Path) -> tuple[list[Slice], list[str]]:
+    """Every CT slice under `folder`, and a warning that counts what else is there."""
+    files = regular_files(folder)
+    images: list[Slice] = []
+    others: Counter[str] = Counter()
+    for path in files:
+        found = read_file(path)
+        if isinstance(found, str):
+            others[found] += 1
+        else:
+            images += found
+    kinds = ", ".join(f"{others[kind]} {kind}" for kind in (SCOUT, CAPTURE, BURNT_IN, OBJECT, FOREIGN) if others[kind])
+    if not images:
+        raise ReadError(f"{folder}: no axial CT slice in this folder or below it ({kinds or 'no file'})", "no_axial_ct")
+    left_out = coded(f"{others.total()} files are no CT slices: left out ({kinds})", "left_out")
+    return images, [left_out] if others else []
 
 
 def drop_copies(slices: list[Slice], folder: Path) -> list[Slice]:
-    """Keep the first file of each SOPInstanceUID."""
-    kept: dict[str, Slice] = {}
+    """Keep the first file of each SOPInstanceUID (and frame)."""
+    kept: dict[tuple[str, int | None], Slice] = {}
     for slice_ in slices:
-        first = kept.setdefault(slice_.instance or str(slice_.path), slice_)
+        first = kept.setdefault((slice_.instance or str(slice_.path), slice_.frame), slice_)
         if not _same(first.position, slice_.position):
             raise ReadError(f"{folder}: two slices at different places share one SOPInstanceUID; export the series again", "uid_reused")
     return list(kept.values())
 
 
-def choose_series(slices: list[Slice], folder: Path, wanted: str | None) -> tuple[list[Slice], list[str]]:
-    """The slices of the one series that can be meant, and what was left out; an error that lists the candidates otherwise."""
-    groups: dict[str, list[Slice]] = defaultdict(list)
-    for slice_ in slices:
-        groups[slice_.series].append(slice_)
-    if wanted is not None:
-        chosen = [group for name, group in groups.items() if wanted in (name, group[0].series_uid)]
-        if not chosen:
-            raise ReadError(f"{folder}: no CT series of that name; there are: {_candidates(groups)}", "no_such_series")
-        return chosen[0], []
-    if len(groups) > 1 and all(len(group) == 1 and group[0].frames == 1 for group in groups.values()):
-        raise ReadError(f"{folder}: {len(groups)} slices, each in a series of its own; export them as one series", "series_per_slice")
-
-    several = {name: group for name, group in groups.items() if len(group) > 1 or group[0].frames > 1} or groups
-    axial = {name: group for name, group in several.items() if is_axial(group)} or several
-    if len(axial) > 1:
-        raise ReadError(
-            f"{folder}: {len(axial)} CT series and no rule prefers one; name one with series: {_candidates(axial)}", "several_series"
-        )
-    name, chosen = axial.popitem()
-    others = Counter("single slices" if other not in several else "not axial" for other in groups if other != name)
-    return chosen, [f"{count} other CT series ({kind}): left out" for kind, count in others.items()]
-
-
-def is_axial(group: list[Slice]) -> bool:
-    """Whether most slices lie across the body; unknown counts as yes, so that the lack is named and not passed over."""
-    normals = [np.cross(s.orientation[:3], s.orientation[3:]) for s in group if s.orientation is not None]
-    return not normals or bool(np.median([abs(normal).argmax() == 2 for normal in normals]))
-
-
 def check_alike(slices: list[Slice], folder: Path) -> None:
     """What all slices of one volume must have, and have in common."""
-    if any(slice_.frames > 1 for slice_ in slices):
-        raise ReadError(f"{folder}: multi-frame (Enhanced) CT, which is not read yet; convert it to single slices or NIfTI", "multi_frame")
+    if any(slice_.frames > 1 and slice_.frame is None for slice_ in slices):
+        raise ReadError(f"{folder}: multi-frame CT that is not Enhanced CT, so no frame has a place; export single slices", "multi_frame")
     patients = {slice_.patient for slice_ in slices} - {""}
     if len(patients) > 1:
         raise ReadError(f"{folder}: slices of {len(patients)} patients in one series; take them apart", "mixed_patients")
@@ -162,103 +159,35 @@ def check_rescale(slices: list[Slice], folder: Path) -> None:
         raise ReadError(f"{folder}: RescaleType says that values are not HU; expected HU (a dual-energy or other derived map?)", "not_hu")
 
 
-def stack(slices: list[Slice], folder: Path) -> tuple[list[Slice], np.ndarray]:
-    """Order slices along their normal; return them and the affine (column, row, slice) -> LPS mm. Never z alone: gantries tilt."""
-    orientations = np.array([slice_.orientation for slice_ in slices])  # (N, 6)
-    if np.ptp(orientations, axis=0).max() > ORIENTATION_TOLERANCE:
-        ways = len(np.unique(orientations.round(3), axis=0))
-        raise ReadError(f"{folder}: slices point {ways} ways; expected one; is a scout view mixed in?", "mixed_orientation")
-    row, column = orientations[0].reshape(2, 3)
-    if abs(np.linalg.norm(row) - 1) > 0.01 or abs(np.linalg.norm(column) - 1) > 0.01 or abs(row @ column) > 0.01:
-        raise ReadError(
-            f"{folder}: ImageOrientationPatient is not two unit vectors at a right angle; export the series again", "bad_orientation"
-        )
-    normal = np.cross(row, column)
-    positions = np.array([slice_.position for slice_ in slices])  # (N, 3)
-    order = np.argsort(positions @ normal, kind="stable")
-    positions, slices = positions[order], [slices[i] for i in order]
-    depth = positions @ normal
-    check_doubled(depth, slices, folder)
-    step = (positions[-1] - positions[0]) / (len(slices) - 1)
-    tilt = float(np.degrees(np.arctan2(np.linalg.norm(np.cross(step, normal)), step @ normal)))
-    if tilt > TILT_TOLERANCE_DEG:
-        raise ReadError(
-            f"{folder}: the stack leans {tilt:.1f} degrees from its slices' normal (tilted gantry?); resample it to upright slices",
-            "tilted_gantry",
-        )
-    check_even(depth, folder)
-    aside = np.abs(positions - positions[0] - np.arange(len(slices))[:, None] * step).max()
-    if aside > max(2 * ROUNDING_MM, GAP_TOLERANCE * np.linalg.norm(step)):
-        raise ReadError(f"{folder}: slices lie up to {aside:.2f} mm beside one line; expected a straight stack", "shifted_slices")
-
-    between_rows, between_columns = slices[0].pixel_spacing if slices[0].pixel_spacing is not None else (np.nan, np.nan)
-    affine = np.eye(4)
-    affine[:3] = np.column_stack([row * between_columns, column * between_rows, normal * np.linalg.norm(step), positions[0]])
-    return slices, affine
-
-
-def check_doubled(depth: np.ndarray, slices: list[Slice], folder: Path) -> None:
-    """Refuse two slices at one place: `depth` is each one's place along the normal in mm, ascending."""
-    gaps = np.diff(depth)
-    usual = _usual(gaps[gaps > 1e-3])
-    doubled = np.flatnonzero(gaps < max(0.1 * usual, 1e-3))
-    if len(doubled):
-        apart = {(slices[i].acquisition != slices[i + 1].acquisition) for i in doubled}
-        hint = "two acquisitions in one series?" if apart == {True} else "two reconstructions or time points in one series?"
-        raise ReadError(
-            f"{folder}: {len(doubled)} doubled slices: {gaps[doubled[0]]:.2f} mm apart, others {usual:.2f} ({hint}); keep one",
-            "duplicate_position",
-        )
-
-
-def check_even(depth: np.ndarray, folder: Path) -> None:
-    """Refuse missing slices and uneven steps."""
-    gaps = np.diff(depth)
-    usual = _usual(gaps)
-    number = np.arange(len(depth))
-    even = np.polyval(np.polyfit(number, depth, 1), number)
-    worst = int(np.abs(gaps - usual).argmax())
-    if abs(gaps[worst] - usual) <= GAP_TOLERANCE * usual or np.abs(depth - even).max() <= ROUNDING_MM:
-        return
-    times = gaps[np.abs(gaps - usual) > GAP_TOLERANCE * usual] / usual
-    missing = bool((np.abs(times - np.rint(times)) < 0.05).all() and len(times) < len(gaps) / 2)
-    raise ReadError(
-        f"{folder}: slices {worst + 1} and {worst + 2} are {gaps[worst]:.2f} mm apart, others {usual:.2f}; "
-        + (
-            f"{int(np.rint(times - 1).sum())} slices missing? Export the series again"
-            if missing
-            else "expected even steps; resample it first"
-        ),
-        "missing_slice" if missing else "uneven_spacing",
-    )
-
-
 def check_sizes(slices: list[Slice]) -> None:
     """Before memory is asked for: a file that is smaller than its pixels is cut short."""
     for slice_ in slices:
         needed, found = slice_.rows * slice_.columns * 2, slice_.path.stat().st_size
+        if slice_.frame is not None:
+            needed += slice_.pixels.start
         if slice_.native and found < needed:
             raise ReadError(f"{slice_.path}: {found} bytes, expected over {needed}; the file is cut short, copy it again", "truncated")
 
 
-def scanner(slices: list[Slice]) -> dict[str, str | float]:
-    """Scanner and protocol, from the middle slice."""
-    return read_scanner(slices[len(slices) // 2].path)
-
-
-def _candidates(groups: dict[str, list[Slice]]) -> str:
+def doubts(slices: list[Slice]) -> list[str]:
+    """Warnings about a series that is read all the same."""
     found = []
-    for name, group in sorted(groups.items()):
-        first, protocol = group[0], read_scanner(group[0].path)
-        thickness, kernel = protocol.get("slice_thickness_mm", "?"), protocol.get("kernel", "?")
-        found.append(f"{name} ({len(group)} slices {first.rows}x{first.columns}, {thickness} mm, kernel {kernel})")
-    return "; ".join(found)
+    if not is_axial([slice_.orientation for slice_ in slices if slice_.orientation is not None]):
+        found.append(coded("slices do not lie across the body (a reformatted series?): reordered to axial", "reformatted"))
+    if derived := sum(slice_.derived for slice_ in slices):
+        found.append(coded(f"{derived} of {len(slices)} images are derived from others, not as scanned (ImageType)", "derived"))
+    padding = {value for slice_ in slices for value in slice_.padding_hu() if TISSUE_HU[0] < value < TISSUE_HU[1]}
+    if padding:
+        found.append(
+            coded(f"the padding value is {max(padding):g} HU, as tissue may be: voxels of that value became air", "padding_in_tissue")
+        )
+    if any(slice_.lossy for slice_ in slices):
+        found.append(coded("lossy compression: densitometry is not to be trusted", "lossy"))
+    said = {(slice_.bits.signed, slice_.bits.stored): bits for slice_ in slices if (bits := stream_bits(slice_))}
+    if any(header != stream for header, stream in said.items()):
+        found.append(coded("compressed pixels have other bits than the header says: read as the pixels say", "bits_disagree"))
+    return found
 
 
 def _same(a: np.ndarray | None, b: np.ndarray | None) -> bool:
     return a is b or (a is not None and b is not None and np.allclose(a, b, atol=1e-3))
-
-
-def _usual(gaps: np.ndarray) -> float:
-    """The lower median, a gap that is there: of 10 and 20 mm, 10."""
-    return float(np.sort(gaps)[(len(gaps) - 1) // 2]) if len(gaps) else 0.0

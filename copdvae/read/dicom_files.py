@@ -1,36 +1,36 @@
-"""One DICOM file: its header as numbers, its pixels as HU.  What a header says of a person stays in this file.
+"""One DICOM file: its header as numbers.  What a header says of a person stays in this file.
 
 pydicom's warnings and exceptions quote raw header values, names and birth dates among them: none gets out of here.
 """
 
 import hashlib
+import io
 import logging
 import struct
+import threading
 import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import pydicom
-import SimpleITK as sitk
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from copdvae.errors import ReadError
-from copdvae.read.volume import AIR_HU
 
 CT, ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2", ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
+CAPTURES = "1.2.840.10008.5.1.4.1.1.7"  # secondary captures, of one frame or several
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 SCOUTS = ("LOCALIZER", "SCOUT", "SURVIEW", "TOPOGRAM")
-NO_CONTRAST = ("", "NO", "NONE", "N", "WITHOUT", "NATIVE", "0")
 PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")  # (7FE0,0010), little and big endian
 PIXEL_TYPES, NO_LENGTH = (b"OW", b"OB", b"UN"), 0xFFFFFFFF
-DATASET_STARTS = (b"\x02\x00", b"\x08\x00")  # the first group of a file without the 128 byte preamble
+HEADER_LIMIT, READS_LIMIT = 128 * 2**20, 250_000  # bytes and pieces; an Enhanced CT of a thousand frames has some five million and 80,000
+DATASET_STARTS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")  # the first group of a file without the 128 byte preamble
 PARSE_ERRORS = (
     InvalidDicomError, BytesLengthException, OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
     OverflowError, NotImplementedError, RecursionError, struct.error,
@@ -39,11 +39,11 @@ SLICE_TAGS = [Tag(keyword) for keyword in (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "PatientID", "Modality", "ImageType", "ImagePositionPatient",
     "ImageOrientationPatient", "Rows", "Columns", "PixelSpacing", "SamplesPerPixel", "NumberOfFrames", "BitsAllocated",
     "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope",
-    "RescaleIntercept", "RescaleType", "LossyImageCompression", "AcquisitionNumber",
+    "RescaleIntercept", "RescaleType", "LossyImageCompression", "AcquisitionNumber", "BurnedInAnnotation",
 )]  # fmt: skip
-SCANNER_TAGS = [Tag(keyword) for keyword in (
-    "Manufacturer", "ManufacturerModelName", "ConvolutionKernel", "KVP", "SliceThickness", "Exposure", "ContrastBolusAgent",
-)]  # fmt: skip
+
+# Why a file is no slice. The words are shown with a count.
+FOREIGN, SCOUT, CAPTURE, BURNT_IN, OBJECT = "not DICOM", "scout views", "screen captures", "with burnt-in text", "other DICOM objects"
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,11 @@ class Bits:
     def value(self, words: np.ndarray) -> np.ndarray:
         """The stored bits of 16-bit words, with their sign; what lies outside them (an overlay) is dropped."""
         return words if self.stored == 16 else (words << (15 - self.high)) >> (16 - self.stored)
+
+    @property
+    def most(self) -> int:
+        """The largest value that fits."""
+        return (1 << (self.stored - self.signed)) - 1
 
 
 @dataclass(frozen=True)
@@ -74,11 +79,11 @@ class Slice:
     """The header of one CT image; None where a value is absent or not a number."""
 
     path: Path
-    series: str  # 8 hexadecimal digits made from the SeriesInstanceUID, for print
+    series: str  # a name made from the SeriesInstanceUID, for print and manifests
     series_uid: str  # for comparison only, as the next two: identifiers are never printed
     instance: str
     patient: str
-    frames: int
+    frames: int  # of its file
     position: np.ndarray | None  # (3,) mm LPS, centre of the first pixel
     orientation: np.ndarray | None  # (6,) direction along a row, then down a column
     rows: int
@@ -91,8 +96,16 @@ class Slice:
     rescale_type: str
     lossy: bool
     acquisition: str
-    native: bool  # uncompressed
+    derived: bool  # made from other images, by its own word
+    syntax: str  # transfer syntax, "" where the file says none
     pixels: PixelPlace
+    frame: int | None = None  # of an Enhanced CT, from 0; None: the file is one slice
+    traits: tuple[tuple[str, str], ...] | None = None  # what may tell two images at one place apart; None: not read yet
+
+    @property
+    def native(self) -> bool:
+        """Whether pixels are uncompressed."""
+        return not self.syntax or self.syntax in NATIVE
 
     def padding_hu(self) -> tuple[float, float]:
         """HU that padding would have, from and to; NaN where there is none."""
@@ -101,49 +114,94 @@ class Slice:
         return self.padding[0] * self.slope + self.intercept, self.padding[1] * self.slope + self.intercept
 
 
-def read_slice(path: Path) -> Slice | None:
-    """The header of `path`, or None if it is not a CT image; `ReadError` if it begins as DICOM and cannot be read."""
+class Deflated(Exception):
+    """The file wants to be inflated."""
+
+
+class HeaderStream(io.BufferedReader):
+    """A file that gives its header by pieces, up to `HEADER_LIMIT` bytes in `READS_LIMIT` pieces.
+
+    pydicom asks for the whole rest of a deflated file and inflates it, whatever that makes; nothing else asks so. And the length of an
+    element, or an element without one, may ask for more than any header holds.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__(io.FileIO(path))
+        self.bytes_left, self.reads_left = HEADER_LIMIT, READS_LIMIT
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            raise Deflated
+        self.bytes_left -= size
+        self.reads_left -= 1
+        if self.bytes_left < 0 or self.reads_left < 0:
+            raise ValueError("more than a header holds")
+        return super().read(size)
+
+
+def read_file(path: Path) -> list[Slice] | str:
+    """The CT slices of `path`, one or one a frame, or in a word why it has none; `ReadError` if it begins as DICOM and cannot be read."""
     try:
-        with path.open("rb") as stream:
-            start = stream.read(132)
+        stream = HeaderStream(path)
     except OSError:
         raise ReadError(f"{path}: cannot be opened; may this user read it?", "unreadable") from None
-    part10 = start[128:] == b"DICM"
-    if not part10 and start[:2] not in DATASET_STARTS:
-        return None
+    part10 = False
+    with stream, quiet:
+        try:
+            start = stream.read(132)
+            part10 = start[128:] == b"DICM"
+            return _read(path, stream, part10) if part10 or start[:2] in DATASET_STARTS else FOREIGN
+        except Deflated:
+            if not _may_be_ct(path):
+                return OBJECT
+            raise ReadError(
+                f"{path}: deflated DICOM, which can unpack to any size; convert it first, e.g. with dcmconv +te", "deflated"
+            ) from None
+        except PARSE_ERRORS:
+            if not part10:
+                return FOREIGN
+            raise ReadError(f"{path}: begins as DICOM and is damaged or breaks off; copy it again or take it out", "damaged_file") from None
+
+
+def _read(path: Path, stream: BinaryIO, part10: bool) -> list[Slice] | str:
+    stream.seek(0)
+    dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=SLICE_TAGS, force=not part10)
+    if not _kind(dataset):
+        if part10:
+            raise EOFError
+        return FOREIGN
+    if why := _why_not(dataset):
+        return why
+    if stream.read(4) not in PIXEL_TAGS:
+        raise ReadError(f"{path}: ends before its pixels; copy it again or take it out", "truncated")
+    implicit, little_endian = dataset.original_encoding
+    pixels = _pixel_place(stream, implicit is True, little_endian is not False)
+    slice_ = _slice(path, dataset, part10, pixels)
+    if _kind(dataset) not in ENHANCED_CT:
+        return [slice_]
+    from copdvae.read.dicom_frames import frames_of  # few files need it
+
+    return frames_of(slice_)
+
+
+def _may_be_ct(path: Path) -> bool:
+    """Whether a deflated file's meta group, which is not deflated, leaves open that it is a CT."""
     try:
-        with quiet():
-            if part10 and read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-                raise ReadError(
-                    f"{path}: deflated DICOM, which can unpack to any size; convert it first, e.g. with dcmconv +te", "deflated"
-                )
-            with path.open("rb") as stream:
-                dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=SLICE_TAGS, force=not part10)
-                if part10 and not _kind(dataset):
-                    raise EOFError
-                if not _is_ct(dataset):
-                    return None
-                if stream.read(4) not in PIXEL_TAGS:
-                    raise ReadError(f"{path}: ends before its pixels; copy it again or take it out", "truncated")
-                implicit, little_endian = dataset.original_encoding
-                pixels = _pixel_place(stream, implicit is True, little_endian is not False)
-            return _slice(path, dataset, part10, pixels)
+        return read_file_meta_info(path).get("MediaStorageSOPClassUID", CT) in (CT, *ENHANCED_CT)
     except PARSE_ERRORS:
-        if not part10:
-            return None
-        raise ReadError(f"{path}: begins as DICOM and is damaged or breaks off; copy it again or take it out", "damaged_file") from None
+        return True
 
 
-def _is_ct(dataset: pydicom.Dataset) -> bool:
-    """A CT image with grey values: not a scout, a report, a screen capture or another modality."""
-    image_type = [str(word).upper() for word in _several(dataset.get("ImageType"))]
-    return (
-        _kind(dataset) in (CT, *ENHANCED_CT)
-        and str(dataset.get("Modality") or "CT") == "CT"
-        and not any(scout in word for word in image_type for scout in SCOUTS)
-        and int(dataset.get("SamplesPerPixel") or 1) == 1
-        and int(dataset.get("BitsAllocated") or 16) > 8
-    )
+def _why_not(dataset: pydicom.Dataset) -> str:
+    """Why this is no CT image with grey values, or ""."""
+    kind, image_type = _kind(dataset), [str(word).upper() for word in several(dataset.get("ImageType"))]
+    if kind not in (CT, *ENHANCED_CT) or str(dataset.get("Modality") or "CT") != "CT":
+        return CAPTURE if kind.startswith(CAPTURES) else OBJECT
+    if any(scout in word for word in image_type for scout in SCOUTS):
+        return SCOUT
+    if int(dataset.get("SamplesPerPixel") or 1) != 1 or int(dataset.get("BitsAllocated") or 16) <= 8:
+        return CAPTURE
+    return BURNT_IN if str(dataset.get("BurnedInAnnotation") or "").upper() == "YES" else ""
 
 
 def _kind(dataset: pydicom.Dataset) -> str:
@@ -160,7 +218,7 @@ def _pixel_place(stream: BinaryIO, implicit: bool, little_endian: bool) -> Pixel
 
 def _slice(path: Path, dataset: pydicom.Dataset, part10: bool, pixels: PixelPlace) -> Slice:
     syntax = dataset.file_meta.get("TransferSyntaxUID")
-    if part10 and (syntax is None or not syntax.is_transfer_syntax):  # private ones count as none
+    if part10 and not (isinstance(syntax, UID) and syntax.is_transfer_syntax):  # private ones count as none
         raise ReadError(
             f"{path}: no standard TransferSyntaxUID, so how its pixels are written is unknown; export it again", "bad_compression"
         )
@@ -170,130 +228,88 @@ def _slice(path: Path, dataset: pydicom.Dataset, part10: bool, pixels: PixelPlac
     bits = Bits(allocated, stored, int(dataset.get("HighBit") or stored - 1), bool(dataset.get("PixelRepresentation")))
     return Slice(
         path=path,
-        series=hashlib.sha256(uid.encode()).hexdigest()[:8],
+        series=series_name(uid),
         series_uid=uid,
         instance=str(dataset.get("SOPInstanceUID") or ""),
         patient=str(dataset.get("PatientID") or ""),
-        frames=2 if _kind(dataset) in ENHANCED_CT else int(dataset.get("NumberOfFrames") or 1),
-        position=_numbers(dataset, "ImagePositionPatient", 3),
-        orientation=_numbers(dataset, "ImageOrientationPatient", 6),
+        frames=int(dataset.get("NumberOfFrames") or 1),
+        position=numbers(dataset, "ImagePositionPatient", 3),
+        orientation=numbers(dataset, "ImageOrientationPatient", 6),
         rows=int(dataset.get("Rows") or 0),
         columns=int(dataset.get("Columns") or 0),
-        pixel_spacing=_numbers(dataset, "PixelSpacing", 2),
+        pixel_spacing=numbers(dataset, "PixelSpacing", 2),
         bits=bits,
         padding=_padding(dataset, bits),
-        slope=_number(dataset, "RescaleSlope"),
-        intercept=_number(dataset, "RescaleIntercept"),
+        slope=number(dataset, "RescaleSlope"),
+        intercept=number(dataset, "RescaleIntercept"),
         rescale_type=plain(dataset.get("RescaleType")),
         lossy=str(dataset.get("LossyImageCompression") or "") == "01",
         acquisition=str(dataset.get("AcquisitionNumber") or ""),
-        native=syntax is None or syntax in NATIVE,
+        derived=is_derived(dataset.get("ImageType")),
+        syntax=str(syntax or ""),
         pixels=pixels,
     )
 
 
-def read_scanner(path: Path) -> dict[str, str | float]:
-    """Scanner and protocol as far as the header of `path` knows them; of the contrast agent only whether there was one."""
-    try:
-        with quiet():
-            return _scanner(pydicom.dcmread(path, stop_before_pixels=True, specific_tags=SCANNER_TAGS, force=True))
-    except PARSE_ERRORS:
-        raise ReadError(f"{path}: begins as DICOM and is damaged or breaks off; copy it again or take it out", "damaged_file") from None
+def series_name(uid: str) -> str:
+    """What a series is called in messages and manifests: a digest, because a UID leads back to a person; no number to a spreadsheet."""
+    return "s" + hashlib.sha256(uid.encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
-def _scanner(dataset: pydicom.Dataset) -> dict[str, str | float]:
-    contrast = plain(dataset.get("ContrastBolusAgent")).upper()
-    words = {"manufacturer": "Manufacturer", "model": "ManufacturerModelName", "kernel": "ConvolutionKernel"}
-    numbers = {"kvp": "KVP", "slice_thickness_mm": "SliceThickness", "exposure_mas": "Exposure"}
-    found: dict[str, str | float] = {"contrast": "" if contrast in NO_CONTRAST else "yes"}
-    found |= {name: word for name, keyword in words.items() if (word := plain(dataset.get(keyword)))}
-    return found | {name: number for name, keyword in numbers.items() if (number := _number(dataset, keyword)) is not None}
+def is_derived(image_type: object) -> bool:
+    words = several(image_type)
+    return bool(words) and str(words[0]).strip().upper() == "DERIVED"
 
 
-def read_pixels(slice_: Slice, out: np.ndarray) -> None:
-    """Write one slice as HU to `out`, (rows, columns) float32; padding and everything thinner than air becomes air."""
-    slope, intercept = slice_.slope or 1.0, slice_.intercept or 0.0
-    low, high = slice_.padding_hu()
-    if slice_.native:
-        words = _words(slice_)
-        out[...] = slice_.bits.value(words)
-        if slope != 1:
-            out *= slope
-        out += intercept
-        if slice_.padding is not None and slice_.bits.stored < 16:  # a padding value may need more bits than are stored
-            out[(words >= slice_.padding[0]) & (words <= slice_.padding[1])] = AIR_HU
-    else:
-        out[...] = _decompressed(slice_)  # HU already
-    if high > AIR_HU:
-        out[(out >= low - slope / 4) & (out <= high + slope / 4)] = AIR_HU
-    np.maximum(out, AIR_HU, out=out)
+class Quiet:
+    """`with quiet:` pydicom, which complains by quoting values to `warnings` and to a log, says nothing: neither may reach a terminal.
+
+    Both are the process's and not a thread's: the first of several threads silences them, and the last gives them back.
+    """
+
+    def __init__(self):
+        self.lock, self.users = threading.Lock(), 0
+        self.filters, self.disabled = warnings.catch_warnings(), False
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.users += 1
+            if self.users == 1:
+                self.filters, self.disabled = warnings.catch_warnings(), LOGGER.disabled
+                self.filters.__enter__()
+                warnings.simplefilter("ignore")
+                LOGGER.disabled = True
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self.users -= 1
+            if self.users == 0:
+                LOGGER.disabled = self.disabled
+                self.filters.__exit__(None, None, None)
 
 
-def _words(slice_: Slice) -> np.ndarray:
-    """The 16-bit words of uncompressed pixels, (rows, columns), signed as the header says."""
-    count, place = slice_.rows * slice_.columns, slice_.pixels
-    there = 0 if place.length == NO_LENGTH else place.length // 2
-    kind = ("<" if place.little_endian else ">") + ("i2" if slice_.bits.signed else "u2")
-    words = np.fromfile(slice_.path, kind, count=min(count, there), offset=place.start)
-    if len(words) < count:
-        raise ReadError(
-            f"{slice_.path}: {2 * len(words)} bytes of pixels, expected {2 * count}; the file is cut short, copy it again", "truncated"
-        )
-    return words.reshape(slice_.rows, slice_.columns)
-
-
-def _decompressed(slice_: Slice) -> np.ndarray:
-    """HU of compressed pixels, (rows, columns): GDCM decodes and rescales."""
-    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # it may quote the header
-    try:
-        pixels = sitk.GetArrayFromImage(sitk.ReadImage(str(slice_.path), imageIO="GDCMImageIO"))
-    except RuntimeError:
-        raise ReadError(
-            f"{slice_.path}: its compressed pixels cannot be decoded; decompress it first, e.g. gdcmconv --raw", "bad_compression"
-        ) from None
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
-    if pixels.shape != (1, slice_.rows, slice_.columns):
-        raise ReadError(
-            f"{slice_.path}: compressed pixels of shape {pixels.shape}, expected {slice_.rows}x{slice_.columns}", "bad_compression"
-        )
-    return pixels[0]
-
-
-@contextmanager
-def quiet():
-    """pydicom complains by quoting values, to `warnings` and to its log: neither may reach a terminal."""
-    logger = logging.getLogger("pydicom")
-    disabled = logger.disabled
-    logger.disabled = True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.disabled = disabled
+LOGGER, quiet = logging.getLogger("pydicom"), Quiet()
 
 
 def plain(value: object) -> str:
     """A header's words as they may be shown: printable, one line, at most 64 characters."""
-    words = " ".join(str(part) for part in _several(value))
+    words = " ".join(str(part) for part in several(value))
     return " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())[:64]
 
 
-def _several(value: object) -> list:
+def several(value: object) -> list:
     return [] if value is None else list(value) if isinstance(value, MultiValue) else [value]
 
 
-def _number(dataset: pydicom.Dataset, keyword: str) -> float | None:
-    numbers = _numbers(dataset, keyword, 1)
-    return None if numbers is None else float(numbers[0])
+def number(dataset: pydicom.Dataset, keyword: str) -> float | None:
+    found = numbers(dataset, keyword, 1)
+    return None if found is None else float(found[0])
 
 
-def _numbers(dataset: pydicom.Dataset, keyword: str, count: int) -> np.ndarray | None:
+def numbers(dataset: pydicom.Dataset, keyword: str, count: int) -> np.ndarray | None:
     """The `count` finite numbers under `keyword`, or None."""
     try:
-        values = np.array([float(value) for value in _several(dataset.get(keyword))])
+        values = np.array([float(value) for value in several(dataset.get(keyword))])
     except (ValueError, TypeError, OverflowError):
         return None
     return values if len(values) == count and np.isfinite(values).all() else None
@@ -301,7 +317,7 @@ def _numbers(dataset: pydicom.Dataset, keyword: str, count: int) -> np.ndarray |
 
 def _padding(dataset: pydicom.Dataset, bits: Bits) -> tuple[float, float] | None:
     """Raw padding values, from and to; the tag is often written unsigned beside signed pixels."""
-    ends = [_number(dataset, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    ends = [number(dataset, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     values = [end for end in ends if end is not None]
     if ends[0] is None:
         return None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from copdvae.errors import ReadError
+from copdvae.errors import ReadError, coded
 from copdvae.read.volume import AIR_HU
 
 SHEAR_TOLERANCE_DEG = 0.1  # how far two axes may be from square
@@ -74,6 +74,7 @@ def place(shape: tuple[int, ...], affine: np.ndarray, path: Path) -> Placement:
         if backwards[axis]:
             canonical[:3, 3] += edges[:, axis] * (sizes[axis] - 1)
 
+    note = f"axes turned {turn:.1f} degrees from the patient's, kept as they are"
     stored = (2, 1, 0)  # i is the last numpy axis
     by_world = np.argsort(world)
     return Placement(
@@ -82,7 +83,7 @@ def place(shape: tuple[int, ...], affine: np.ndarray, path: Path) -> Placement:
         affine=canonical,
         order=tuple(int(2 - world[axis]) for axis in stored),  # pyright: ignore[reportArgumentType]
         flip=tuple(backwards[axis] for axis in stored),  # pyright: ignore[reportArgumentType]
-        warnings=(f"axes turned {turn:.1f} degrees from the patient's, kept as they are",) if turn > OBLIQUE_NOTE_DEG else (),
+        warnings=(coded(note, "turned"),) if turn > OBLIQUE_NOTE_DEG else (),
     )
 
 

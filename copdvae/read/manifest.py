@@ -1,7 +1,9 @@
 """Read a study's list of scans.  One row is one visit of one subject; paths are relative to the manifest's folder and stay inside it.
 
-Columns: `subject_id` and `insp_path` are needed; `visit`, `exp_path`, `mask_path` (of the inspiratory scan), `exp_mask_path`, `site`,
-`scanner` and `kernel` may be left out or empty. The key of a row is (subject_id, visit): two visits are never mixed.
+Columns: `subject_id` and `insp_path` are needed; `visit`, `exp_path`, `mask_path` (of the inspiratory scan), `exp_mask_path`, `series` and
+`exp_series` (which one of a folder with several), `site`, `scanner` and `kernel` may be left out or empty. The key of a row is
+(subject_id, visit): two visits are never mixed. One folder may hold both of a row's scans, if it is a folder of DICOM files: their series'
+names, or else their descriptions, tell them apart.
 """
 
 from collections.abc import Iterator
@@ -16,7 +18,8 @@ from copdvae.read.tables import read_table
 NEEDED = ("subject_id", "insp_path")
 PATHS = ("insp_path", "exp_path", "mask_path", "exp_mask_path")
 SCANS = ("insp_path", "exp_path")
-COLUMNS = ("subject_id", "visit", *PATHS, "site", "scanner", "kernel")
+SERIES = {"insp_path": "series", "exp_path": "exp_series"}
+COLUMNS = ("subject_id", "visit", *PATHS, *SERIES.values(), "site", "scanner", "kernel")
 REFUSED = ("subject_id", "visit", "reason", "detail")
 
 Rows = dict[int, dict[str, str]]  # spreadsheet row to its cells by column
@@ -71,11 +74,16 @@ def row_mistakes(rows: Rows, root: Path) -> Iterator[tuple[int, str, str, str]]:
             yield row, "insp_path", "no_insp_scan", "every row needs an inspiratory scan"
         if line["exp_mask_path"] and not line["exp_path"]:
             yield row, "exp_mask_path", "mask_without_scan", "there is a mask for an expiratory scan but no scan in exp_path"
+        if line["exp_series"] and not line["exp_path"]:
+            yield row, "exp_series", "series_without_scan", "a series is named for an expiratory scan but no scan in exp_path"
         for column in PATHS:
             if line[column] and (mistake := path_mistake(line[column], root)):
                 yield row, column, *mistake
         if (exp := place(line["exp_path"], root)) and exp == place(line["insp_path"], root):
-            yield row, "exp_path", "same_scan_twice", "the inspiratory and the expiratory scan are the same file"
+            if not exp.is_dir():
+                yield row, "exp_path", "same_scan_twice", "the inspiratory and the expiratory scan are the same file"
+            elif line["series"] and line["series"] == line["exp_series"]:
+                yield row, "exp_series", "same_scan_twice", "the inspiratory and the expiratory scan are the same series of one folder"
 
 
 def path_mistake(text: str, root: Path) -> tuple[str, str] | None:
@@ -103,12 +111,12 @@ def place(text: str, root: Path) -> Path | None:
 def doubles(rows: Rows, root: Path) -> Iterator[tuple[int, str, str, str]]:
     """Rows with one key, and scans named in more than one row: all of them are named, since nothing says which is right."""
     keys: dict[tuple[str, str], list[int]] = {}
-    users: dict[Path, list[tuple[int, str]]] = {}
+    users: dict[tuple[Path, str], list[tuple[int, str]]] = {}
     for row, line in rows.items():
         keys.setdefault((line["subject_id"], line["visit"]), []).append(row)
         for column in SCANS:
             if target := place(line[column], root):
-                users.setdefault(target, []).append((row, column))
+                users.setdefault((target, line[SERIES[column]]), []).append((row, column))
     for (subject, _), same in keys.items():
         if subject and len(same) > 1:
             for row in same:

@@ -17,6 +17,8 @@ class Volume:
     reader: str = ""  # "dicom", "nifti", "nrrd" or "metaimage"
     header: dict[str, str | float] = field(default_factory=dict)  # kernel, kvp, slice_thickness_mm ...: nothing that names a person
     warnings: tuple[str, ...] = ()
+    patient: str = ""  # equal for equal patients within this process, "" where unknown: for comparison, never to be written
+    study: str = ""  # the same of the study that a DICOM series is of
 
     @property
     def voxel_ml(self) -> float:

@@ -63,18 +63,37 @@ def write_series(
     series: str = "1.2.3.4",
     first: int = 0,
     raw: Callable[[np.ndarray], np.ndarray] = lambda hu: hu + 1024,
+    world: Callable[[np.ndarray], np.ndarray] = world_hu,
+    along: list[float] | None = None,
 ) -> Path:
-    """Write one slice a depth (mm along the normal), `sizes` rows x columns, HU from `world_hu`; `change` breaks a slice before writing."""
+    """Write one slice a depth, `sizes` rows x columns, HU from `world`; `change` breaks a slice before writing.
+
+    Depths are mm along the slices' normal, or along the vector `along`, as where the table moves through a tilted gantry.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     row, column = np.reshape(orientation, (2, 3)).astype(float)
     for number, depth in enumerate([0, 5, 10, 15, 20, 25] if depths is None else depths):
-        position = np.array(corner) + depth * np.cross(row, column)
+        position = np.array(corner) + depth * (np.cross(row, column) if along is None else np.array(along))
         j, i = np.indices(sizes)
         places = position + i[..., None] * pixel_spacing[1] * row + j[..., None] * pixel_spacing[0] * column
-        dataset = ct_slice(raw(world_hu(places)), position, orientation, pixel_spacing, series, first + number)
+        dataset = ct_slice(raw(world(places)), position, orientation, pixel_spacing, series, first + number)
         change(dataset, number)
-        dataset.save_as(folder / f"{(number * 7) % 100:02d}_{series}_{first}.dcm", enforce_file_format=True)
+        dataset.save_as(folder / f"{(number * 7) % 100:02d}_{series.replace('.', '-')}_{first}.dcm", enforce_file_format=True)
     return folder
+
+
+def setting(only: int | None = None, **values):
+    """A `change` for `write_series`: set (None: remove) header values of every slice, or of the one numbered `only`."""
+
+    def change(dataset: Dataset, number: int) -> None:
+        for keyword, value in values.items():
+            if only is None or only == number:
+                if value is None:
+                    delattr(dataset, keyword)
+                else:
+                    setattr(dataset, keyword, value)
+
+    return change
 
 
 def ct_slice(pixels: np.ndarray, position, orientation, pixel_spacing, series: str, number: int) -> Dataset:
@@ -86,11 +105,15 @@ def ct_slice(pixels: np.ndarray, position, orientation, pixel_spacing, series: s
     dataset.SeriesInstanceUID = series
     dataset.StudyInstanceUID = "1.2.3"
     dataset.PatientID, dataset.PatientName = "SECRET-ID", "SECRET^NAME"
+    dataset.PatientBirthDate, dataset.AccessionNumber, dataset.PatientAddress = "19500513", "SECRET-ACC", "SECRET street"
+    dataset.ReferringPhysicianName, dataset.OperatorsName, dataset.InstitutionName = "SECRET^DOC", "SECRET^OP", "SECRET hospital"
+    dataset.StudyDescription, dataset.SeriesDescription, dataset.ProtocolName = "SECRET study", "SECRET series", "SECRET protocol"
+    dataset.private_block(0x0099, "SECRET block", create=True).add_new(1, "LO", "SECRET private")
     dataset.Modality = "CT"
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     dataset.InstanceNumber = 100 - number
-    dataset.ImagePositionPatient = [f"{value:.6g}" for value in position]
-    dataset.ImageOrientationPatient = [f"{value:.8g}" for value in orientation]
+    dataset.ImagePositionPatient = [f"{value:.9g}" for value in position]
+    dataset.ImageOrientationPatient = [f"{value:.10g}" for value in orientation]
     dataset.PixelSpacing = list(pixel_spacing)
     dataset.SliceThickness = 2
     dataset.Rows, dataset.Columns = pixels.shape

@@ -19,7 +19,7 @@ def test_a_sound_manifest_gives_its_rows_with_empty_columns_filled_in(tmp_path):
         for subject, scan in (("007", "a.nii"), ("8", "b.nii"))
     ]
     assert list(study.scans.columns) == [
-        "subject_id", "visit", "insp_path", "exp_path", "mask_path", "exp_mask_path", "site", "scanner", "kernel",
+        "subject_id", "visit", "insp_path", "exp_path", "mask_path", "exp_mask_path", "series", "exp_series", "site", "scanner", "kernel",
     ]  # fmt: skip
 
 

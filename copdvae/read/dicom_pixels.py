@@ -1,0 +1,145 @@
+"""The pixels of one CT slice as HU.  Compressed ones are decoded by GDCM, all others read here."""
+
+import struct
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.uid import UID, JPEG2000TransferSyntaxes
+
+from copdvae.errors import ReadError
+from copdvae.read.dicom_files import CT, NO_LENGTH, PARSE_ERRORS, Slice, quiet
+from copdvae.read.volume import AIR_HU
+
+TWELVE_BITS_HU = 3071.0  # the top of 12 bits from -1024
+NEAR_TOP_HU = 2700.0  # a slice that does not reach this holds no metal
+DENSE_HU, STEP_HU = 2000.0, 3000.0  # from one voxel to the next, no edge in a body has such a step
+
+
+def read_pixels(slice_: Slice, out: np.ndarray) -> float:
+    """Write one slice as HU to `out`, (rows, columns) float32; padding and everything thinner than air becomes air. Returns the highest."""
+    slope, intercept = slice_.slope or 1.0, slice_.intercept or 0.0
+    low, high = slice_.padding_hu()
+    if slice_.native:
+        words = _words(slice_)
+        values = slice_.bits.value(words)
+        top = float(values.max()) * slope + intercept  # of 16-bit words: a quarter of the time that floats take
+        out[...] = values
+        if slope != 1:
+            out *= slope
+        out += intercept
+        if slice_.padding is not None and slice_.bits.stored < 16:  # a padding value may need more bits than are stored
+            out[(words >= slice_.padding[0]) & (words <= slice_.padding[1])] = AIR_HU
+    else:
+        if slice_.frame is None:
+            out[...] = _decoded(slice_, slice_.path)  # HU already
+        else:
+            out[...] = _decoded_frame(slice_, slice_.frame)
+            out *= slope
+            out += intercept
+        top = float(out.max())
+    if high > AIR_HU:
+        out[(out >= low - slope / 4) & (out <= high + slope / 4)] = AIR_HU
+    np.maximum(out, AIR_HU, out=out)
+    return top
+
+
+def saturated(slice_: Slice, hu: np.ndarray) -> tuple[int, int]:
+    """Signs that 12 bits were too few for metal: voxels (rows, columns) of the highest value that fits, and steps from dense ones to thin
+    ones that no edge makes, where values that were too high began again at the lowest."""
+    rows, columns = np.divmod(np.flatnonzero(hu >= DENSE_HU), hu.shape[1])
+    dense = hu[rows, columns]
+    top = float(dense.max()) if len(dense) else 0.0
+    ceiling = slice_.bits.most * (slice_.slope or 1.0) + (slice_.intercept or 0.0)
+    full = int(np.count_nonzero(dense == top)) if top in (ceiling, TWELVE_BITS_HU) else 0
+    if top > TWELVE_BITS_HU + 1:  # wider than 12 bits: nothing began again
+        return full, 0
+    last = hu.shape[0] - 1, hu.shape[1] - 1
+    near = ((rows, np.minimum(columns + 1, last[1])), (rows, np.maximum(columns - 1, 0)), (np.minimum(rows + 1, last[0]), columns),
+            (np.maximum(rows - 1, 0), columns))  # fmt: skip
+    return full, sum(int(np.count_nonzero(dense - hu[place] > STEP_HU)) for place in near)
+
+
+def _words(slice_: Slice) -> np.ndarray:
+    """The 16-bit words of uncompressed pixels, (rows, columns), signed as the header says."""
+    count, place = slice_.rows * slice_.columns, slice_.pixels
+    there = 0 if place.length == NO_LENGTH else place.length // 2
+    kind = ("<" if place.little_endian else ">") + ("i2" if slice_.bits.signed else "u2")
+    words = np.fromfile(slice_.path, kind, count=min(count, there), offset=place.start)
+    if len(words) < count:
+        raise ReadError(
+            f"{slice_.path}: {2 * len(words)} bytes of pixels, expected {2 * count}; the file is cut short, copy it again", "truncated"
+        )
+    return words.reshape(slice_.rows, slice_.columns)
+
+
+def _decoded(slice_: Slice, path: Path) -> np.ndarray:
+    """What GDCM makes of the compressed file at `path`, rescaled, (rows, columns)."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # it may quote the header
+    try:
+        pixels = sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="GDCMImageIO"))
+    except RuntimeError:
+        raise _undecoded(slice_) from None
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+    if pixels.shape != (1, slice_.rows, slice_.columns):
+        raise ReadError(
+            f"{slice_.path}: compressed pixels of shape {pixels.shape}, expected {slice_.rows}x{slice_.columns}", "bad_compression"
+        )
+    return pixels[0]
+
+
+def _decoded_frame(slice_: Slice, frame: int) -> np.ndarray:
+    """One compressed frame as stored, (rows, columns): put into a file of its own, which says nothing but how to decode it."""
+    single = pydicom.Dataset()
+    single.file_meta = FileMetaDataset()
+    single.file_meta.TransferSyntaxUID = UID(slice_.syntax)
+    single.file_meta.MediaStorageSOPClassUID = single.SOPClassUID = UID(CT)
+    single.file_meta.MediaStorageSOPInstanceUID = single.SOPInstanceUID = UID("1.2.3")
+    single.Modality, single.SamplesPerPixel, single.PhotometricInterpretation = "CT", 1, "MONOCHROME2"
+    single.Rows, single.Columns, single.RescaleIntercept, single.RescaleSlope = slice_.rows, slice_.columns, 0, 1
+    single.BitsAllocated, single.BitsStored, single.HighBit = slice_.bits.allocated, slice_.bits.stored, slice_.bits.high
+    single.PixelRepresentation = int(slice_.bits.signed)
+    try:
+        with quiet, slice_.path.open("rb") as stream:
+            stream.seek(slice_.pixels.start)
+            single.PixelData = encapsulate([get_frame(stream, frame, number_of_frames=slice_.frames)])
+    except PARSE_ERRORS:
+        raise _undecoded(slice_) from None
+    single["PixelData"].VR = "OB"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "frame.dcm"
+        single.save_as(path, enforce_file_format=True)
+        return _decoded(slice_, path)
+
+
+def _undecoded(slice_: Slice) -> ReadError:
+    return ReadError(
+        f"{slice_.path}: its compressed pixels ({UID(slice_.syntax).name}) cannot be decoded: damaged, or of a kind that GDCM does not "
+        "read; decompress it first, e.g. with gdcmconv --raw or dcmdjpeg",
+        "bad_compression",
+    )
+
+
+def stream_bits(slice_: Slice) -> tuple[bool, int] | None:
+    """Whether JPEG 2000 pixels are signed, and how many bits they have, by their own word; None where it is not to be had."""
+    if slice_.syntax not in JPEG2000TransferSyntaxes:
+        return None
+    with slice_.path.open("rb") as stream:
+        stream.seek(slice_.pixels.start)
+        for _ in range(2):  # the table of offsets, and the first fragment
+            head = stream.read(8)
+            if len(head) < 8 or head[:4] != b"\xfe\xff\x00\xe0":
+                return None
+            (length,) = struct.unpack("<L", head[4:])
+            start = stream.tell()
+            code = stream.read(min(length, 48))
+            stream.seek(start + length)
+    if len(code) < 43 or code[:4] != b"\xff\x4f\xff\x51":  # start of codestream, and its sizes
+        return None
+    return bool(code[42] & 0x80), (code[42] & 0x7F) + 1
