@@ -38,3 +38,12 @@ class Problem:
     reason: str  # stable code, as in ReadError
     detail: str  # what was found, what was expected, what to do
     fatal: bool = True  # the subject cannot be used; otherwise a warning
+    written: str = ""  # for a file, where `detail` quotes what was found in a cell, which may be a name or a birthday
+
+    def for_a_file(self) -> str:
+        return self.written or self.detail
+
+
+def printable(text: str) -> str:
+    """One line without what a terminal would obey, or could not show: file names and ids may hold anything."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode() for letter in text)

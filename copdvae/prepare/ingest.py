@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for_end
 from pathlib import Path
@@ -34,10 +34,11 @@ from safetensors.numpy import save
 from copdvae import __version__
 from copdvae.config import Config
 from copdvae.errors import CopdvaeError, ReadError
-from copdvae.files import digest_of, replacing, write_csv
+from copdvae.files import as_csv, digest_of, leftovers, replacing, write_csv
 from copdvae.prepare.densitometry import densitometry
 from copdvae.prepare.grid import GridScan, to_grid
 from copdvae.prepare.lungs import LungError, find_lungs, given_lungs
+from copdvae.prepare.seal import sealed
 from copdvae.read import read_ct, read_labels, source_hash
 from copdvae.read.manifest import REFUSED, Manifest, read_manifest
 
@@ -101,8 +102,7 @@ def ingest(manifest: Path, cache: Path, config: IngestConfig, workers: int = 1) 
     with more, each in its own, and a process that dies takes only its own subject with it.
     """
     study = read_manifest(manifest)
-    cache.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(cache)
+    open_cache(cache)
     tasks = [
         Task({str(key): str(value) for key, value in row.items()}, study.root, cache, config) for row in study.scans.to_dict("records")
     ]
@@ -114,8 +114,8 @@ def ingest(manifest: Path, cache: Path, config: IngestConfig, workers: int = 1) 
             advance(outcome)
 
     index, rejected = make_index(tasks, outcomes), make_rejected(study, outcomes)
-    write_csv(cache / "index.csv", index)
-    write_csv(cache / "rejected.csv", rejected)
+    for name, table in (("index", index), ("rejected", rejected)):
+        write_changed(cache / f"{name}.csv", table)
     done = [outcome.state for outcome in outcomes]
     return IngestResult(index, rejected, done.count("made"), done.count("kept"))
 
@@ -200,7 +200,7 @@ def is_right(file: Path, identity: dict[str, str]) -> bool:
         metadata = load_metadata(file)
     except CopdvaeError:  # cut short: made again
         return False
-    return all(metadata.get(key) == value for key, value in identity.items())
+    return "content" in metadata and all(metadata.get(key) == value for key, value in identity.items())
 
 
 def serialise(task: Task, identity: dict[str, str]) -> bytes:
@@ -232,7 +232,7 @@ def serialise(task: Task, identity: dict[str, str]) -> bytes:
             f"{name}_header": json.dumps(scan.header, sort_keys=True),
             f"{name}_pixels": scan.pixels,
         }
-    return in_order(save({"image": image, "lung": lung}, metadata=metadata))
+    return in_order(sealed(save({"image": image, "lung": lung}, metadata=metadata)))
 
 
 def prepare_named(name: str, task: Task, scan_column: str, mask_column: str) -> PreparedScan:
@@ -261,9 +261,12 @@ def check_pair(insp: PreparedScan, exp: PreparedScan) -> tuple[float | None, lis
 def without_paths(text: str, paths: dict[str, Path]) -> str:
     """`text` with the scans' paths, and the files inside them, replaced by the manifest's column: people's names hide in file names."""
     for column, path in paths.items():
+        inside = list(path.rglob("*")) if path.is_dir() else []
+        for inner in sorted(inside, key=lambda inner: len(str(inner)), reverse=True):  # a name may hold a comma or a colon
+            text = text.replace(str(inner), column)
         for form in {str(path), str(path.resolve())}:
             text = re.sub(re.escape(form) + r"(/[^:;,]*(?=[:;,]))?", column, text)
-        names = {inner.name for inner in path.rglob("*")} if path.is_dir() else set()
+        names = {inner.name for inner in inside}
         for name in sorted({path.name} | names, key=len, reverse=True):
             if len(name) > 2 and not name.isdigit() and name not in CHANNELS:  # "3" and "exp" are words of our own too
                 text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", column if name == path.name else "a file", text)
@@ -295,7 +298,7 @@ def opened(file: Path) -> Iterator[Any]:
     try:
         with safe_open(file, framework="numpy") as cached:
             yield cached
-    except (SafetensorError, FileNotFoundError):
+    except (SafetensorError, OSError):
         raise CopdvaeError(f"{file}: not a whole cached subject; delete it and ingest again") from None
 
 
@@ -376,22 +379,21 @@ def progress_bar(total: int) -> Iterator[Callable[[Outcome], None]]:
         yield advance
 
 
-def remove_leftovers(cache: Path) -> None:
-    """Delete the temporary files of runs that were killed: those whose process is gone."""
-    for file in cache.glob(".*.tmp"):
-        process = file.name.split(".")[-2]
-        if process.isdigit() and not is_alive(int(process)):
-            file.unlink(missing_ok=True)
-
-
-def is_alive(process: int) -> bool:
+def open_cache(cache: Path) -> None:
+    """Make the folder, and delete the temporary files of runs that were killed. A whole cache may lie where nothing can be written."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CopdvaeError(f"{cache}: cannot make this folder for the cache: {error.strerror}") from None
+    for file in leftovers(cache):
+        with suppress(OSError):
+            file.unlink()
+
+
+def write_changed(path: Path, table: pd.DataFrame) -> None:
+    """`write_csv` where the file does not say the same already."""
+    if not path.is_file() or path.read_bytes() != as_csv(table).encode("utf-8", "backslashreplace"):
+        write_csv(path, table)
 
 
 def make_index(tasks: list[Task], outcomes: list[Outcome]) -> pd.DataFrame:
