@@ -7,6 +7,7 @@ a spreadsheet shows as text; `read_csv` takes it away again, and text that had o
 import errno
 import hashlib
 import json
+import math
 import os
 import socket
 from collections.abc import Callable, Collection, Iterator
@@ -118,10 +119,9 @@ def unescape(word: str) -> str:
 
 def is_number(word: str) -> bool:
     try:
-        float(word)
+        return math.isfinite(float(word))
     except ValueError:
         return False
-    return True
 
 
 def write_with(path: Path, writer: Callable[[Path], Any]) -> None:

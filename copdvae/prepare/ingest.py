@@ -2,8 +2,8 @@
 
 `cache/NAME.safetensors`, one for each visit of a subject: `image` int16 HU (C, D, H, W), `lung` uint8 (C, D, H, W) with 1 right
 lung, 2 left lung, 3 airways, and in its metadata all that `index.csv` says and all that decides whether the file is still right:
-version, settings and the hash of the scans' bytes. The same scans make the same bytes, in any order, with any number of workers,
-killed and restarted or not.
+version, settings and the hash of the scans' bytes, and a digest of the file itself (`seal`). The same scans make the same bytes, in any
+order, with any number of workers, killed and restarted or not.
 `cache/index.csv` and `cache/rejected.csv` are written last. None of these files holds a path or anything that names a person from a header.
 """
 
@@ -38,7 +38,7 @@ from copdvae.files import as_csv, digest_of, leftovers, replacing, write_csv
 from copdvae.prepare.densitometry import densitometry
 from copdvae.prepare.grid import GridScan, to_grid
 from copdvae.prepare.lungs import LungError, find_lungs, given_lungs
-from copdvae.prepare.seal import sealed
+from copdvae.prepare.seal import broken, sealed
 from copdvae.read import read_ct, read_labels, source_hash
 from copdvae.read.manifest import REFUSED, Manifest, read_manifest
 
@@ -200,7 +200,7 @@ def is_right(file: Path, identity: dict[str, str]) -> bool:
         metadata = load_metadata(file)
     except CopdvaeError:  # cut short: made again
         return False
-    return "content" in metadata and all(metadata.get(key) == value for key, value in identity.items())
+    return all(metadata.get(key) == value for key, value in identity.items()) and not broken(file)
 
 
 def serialise(task: Task, identity: dict[str, str]) -> bytes:
@@ -285,7 +285,10 @@ def in_order(content: bytes) -> bytes:
 def load_subject(file: Path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
     """`image` int16 HU (C, D, H, W), `lung` uint8 (C, D, H, W) and the metadata, where "channels" says "insp+exp" or "insp"."""
     with opened(file) as cached:
-        return cached.get_tensor("image"), cached.get_tensor("lung"), cached.metadata() or {}
+        image, lung, metadata = cached.get_tensor("image"), cached.get_tensor("lung"), cached.metadata() or {}
+    if (image.dtype, lung.dtype, image.ndim) != (np.int16, np.uint8, 4) or image.shape != lung.shape:
+        raise CopdvaeError(f"{file}: arrays of {image.dtype} {image.shape} and {lung.dtype} {lung.shape}; delete it and ingest again")
+    return image, lung, metadata
 
 
 def load_metadata(file: Path) -> dict[str, str]:
