@@ -96,7 +96,7 @@ def split_text(path: Path, raw: bytes) -> tuple[list[list[str]], list[str]]:
 
 
 def tidy(cell: str) -> str:
-    cell = cell.strip()
+    cell = cell.strip().replace("\r\n", "\n").replace("\r", "\n")  # the csv module would write a lone return without quotes
     return "" if cell in MISSING_TEXT else cell
 
 
