@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from copdvae.errors import CopdvaeError, Stopped
+from copdvae.errors import CopdvaeError, Stopped, printable
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
@@ -124,8 +124,10 @@ def validate(study: StudyFile, root: Root = None) -> None:
 
     loaded = load_study(study, root)
     problems = validate(loaded.root / loaded.data.manifest, loaded.root / loaded.data.phenotypes, loaded.phenotypes, loaded.ingest)
-    typer.echo(format_problems(problems))
-    raise SystemExit(1 if any(problem.fatal for problem in problems) else 0)
+    typer.echo(format_problems(problems), err=True)  # it names paths, and results may be sent anywhere
+    fatal = sum(problem.fatal for problem in problems)
+    typer.echo(f"{fatal} errors, {len(problems) - fatal} warnings")
+    raise SystemExit(1 if fatal else 0)
 
 
 @app.command()
@@ -250,7 +252,7 @@ def main() -> None:
         typer.echo(f"copdvae: {stop}", err=True)
         raise SystemExit(75) from None
     except CopdvaeError as error:
-        typer.echo(f"copdvae: {error}", err=True)
+        typer.echo(printable(f"copdvae: {error}"), err=True)
         raise SystemExit(1) from None
 
 

@@ -11,6 +11,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from copdvae.errors import ConfigError
 
+MOST_BYTES, MOST_NODES, MOST_NESTED = 1 << 18, 100_000, 100  # of a file of settings
+MOST_MISTAKES, MOST_SHOWN = 20, 200  # in a message: mistakes, and characters of a wrong value
+YAML_ERRORS = (  # PyYAML's, and what it lets pass: a date such as 2001-99-99, `!!int` of nothing, `!!bool` of a word, a deep nest
+    yaml.YAMLError, UnicodeDecodeError, ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError, RecursionError,
+)  # fmt: skip
+
 
 class Config(BaseModel):
     """A frozen set of settings. A misspelt key is an error that names the nearest known one."""
@@ -23,7 +29,9 @@ class Config(BaseModel):
         try:
             return cls.model_validate(settings)
         except ValidationError as error:
-            lines = [describe_mistake(mistake, cls) for mistake in error.errors()]
+            found = error.errors()
+            lines = [describe_mistake(mistake, cls) for mistake in found[:MOST_MISTAKES]]
+            lines += [f"and {len(found) - MOST_MISTAKES} more"] if len(found) > MOST_MISTAKES else []
             raise ConfigError(f"{source}: " + "; ".join(lines)) from None
 
     def plain(self) -> dict[str, Any]:
@@ -38,7 +46,7 @@ class Config(BaseModel):
 def describe_mistake(mistake: Any, model: type[BaseModel]) -> str:
     where = ".".join(str(part) for part in mistake["loc"])
     if mistake["type"] != "extra_forbidden":
-        return f"{where}: {mistake['msg']}, found {mistake['input']!r}"
+        return f"{where}: {mistake['msg']}, found {shortened(repr(mistake['input']))}"
     *place, key = mistake["loc"]
     here = [name for found in models_at(model, place) for name in found.model_fields]
     near = difflib.get_close_matches(str(key), here, n=1)
@@ -46,6 +54,10 @@ def describe_mistake(mistake: Any, model: type[BaseModel]) -> str:
         elsewhere = {path.rpartition(".")[2]: path for path in reversed(paths_below(model))}
         near = [elsewhere[name] for name in difflib.get_close_matches(str(key), elsewhere, n=1)]
     return f"{where}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 4] + " ..."
 
 
 def models_at(model: type[BaseModel], place: list[int | str]) -> list[type[BaseModel]]:
@@ -73,11 +85,42 @@ def paths_below(model: type[BaseModel]) -> list[str]:
     return [*model.model_fields, *nested]
 
 
+class PlainLoader(yaml.SafeLoader):
+    """Makes plain data alone, and no more of it than a person would write: an alias can stand for a list of aliases of lists ..."""
+
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:
+        if self.flow_level >= MOST_NESTED:  # the time that PyYAML takes grows with the square of it
+            raise yaml.YAMLError(f"lists inside one another more than {MOST_NESTED} deep")
+        super().fetch_flow_collection_start(TokenClass)
+
+    def get_single_data(self) -> Any:
+        node = self.get_single_node()
+        if node is None:
+            return None
+        if written_out(node, {}) > MOST_NODES:
+            raise yaml.YAMLError(f"more than {MOST_NODES} values once its aliases are written out")
+        return self.construct_document(node)
+
+
+def written_out(node: yaml.Node, known: dict[int, float]) -> float:
+    """How many values a node stands for where every alias is written out; infinite where one holds itself."""
+    if id(node) not in known:
+        known[id(node)] = float("inf")
+        inner = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        known[id(node)] = 1 + sum(written_out(part, known) for part in inner) if isinstance(node, yaml.CollectionNode) else 1
+    return known[id(node)]
+
+
 def read_yaml(path: Path) -> Any:
-    """Plain data from a YAML file (safe loader: tags that name Python objects are refused)."""
+    """Plain data from a YAML file; tags that name Python objects, and files that no person wrote, are refused."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as stream:
+            text = stream.read(MOST_BYTES + 1)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    if len(text) > MOST_BYTES:
+        raise ConfigError(f"{path}: more than {MOST_BYTES:,} bytes; expected a file of settings")
+    try:
+        return yaml.load(text.decode("utf-8"), PlainLoader)
+    except YAML_ERRORS as error:
         raise ConfigError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None

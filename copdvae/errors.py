@@ -8,7 +8,7 @@ def printable(text: str) -> str:
     """`text` on one line that every terminal and UTF-8 file takes: what a file's name may hold besides that is escaped."""
     if text.isprintable():
         return text
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode() for letter in text)
 
 
 def coded(text: str, reason: str) -> str:
@@ -58,3 +58,7 @@ class Problem:
     reason: str  # stable code, as in ReadError
     detail: str  # what was found, what was expected, what to do
     fatal: bool = True  # the subject cannot be used; otherwise a warning
+    written: str = ""  # for a file, where `detail` quotes what was found in a cell, which may be a name or a birthday
+
+    def for_a_file(self) -> str:
+        return self.written or self.detail

@@ -16,7 +16,7 @@ from copdvae.dataset import load_subjects
 from copdvae.encode import latent_names, posterior
 from copdvae.errors import ConfigError
 from copdvae.evaluate import TARGETS, Truth, read_latents, u_columns
-from copdvae.files import write_csv
+from copdvae.files import read_csv, write_csv
 from copdvae.metrics.neighbours import GOLD_SIX, knn_classification, knn_regression
 from copdvae.prepare.ingest import IngestConfig, ingest
 from copdvae.processes import cores
@@ -53,7 +53,7 @@ def predict(run: Path, manifest: Path, out: Path, cache: Path, workers: int = 0)
     table = pd.DataFrame(np.hstack([mean, std]), columns=[*names, *[f"{name}_std" for name in names]])
     table.insert(0, "subject_id", subjects.ids)
 
-    people = pd.read_csv(cohort, dtype={"subject_id": str}).set_index("subject_id")
+    people = read_csv(cohort, text=("subject_id", "split")).set_index("subject_id")
     targets = people[list(TARGETS)].assign(gold=people["gold"].where(people["gold"] >= -1))
     truth = Truth(targets, people.loc[:, "split"], people, people, {})
     known = read_latents(run)

@@ -1,7 +1,6 @@
 """A study's subjects as tables: who they are, what was ingested, what training may know of them, what is evaluated."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -9,11 +8,13 @@ import pandas as pd
 from copdvae import __version__
 from copdvae.errors import ConfigError, Problem
 from copdvae.evaluate import FIRST_METRIC, TARGETS, Truth
+from copdvae.files import read_csv
 from copdvae.metrics.ceilings import ceilings
 from copdvae.read.phenotypes import Phenotypes, read_phenotypes
 from copdvae.study import Study, one_visit
 
 DENSITIES = ("laa950_pct", "laa910_pct", "laa856_pct", "perc15_hu", "mean_lung_hu", "lung_volume_l")
+INDEX_TEXT = ("subject_id", "visit", "file", "channels", "site", "scanner", "kernel", "warnings")
 PEOPLE = ("age", "sex", "height_cm", "weight_kg", "race", "pack_years", "fev1_l", "fvc_l", "fev1_fvc")
 
 
@@ -39,7 +40,7 @@ def usable(study: Study, found: Phenotypes) -> pd.DataFrame:
     path = study.root / study.cache / "index.csv"
     if not path.is_file():
         raise ConfigError(f"{study.name}: nothing is ingested yet ({study.cache}/index.csv is missing); run `copdvae ingest` first")
-    index = one_visit(pd.read_csv(path, dtype={"subject_id": str, "visit": str}), study.data.visit)
+    index = one_visit(read_csv(path, text=INDEX_TEXT), study.data.visit)
     return index.loc[index["subject_id"].isin(list(found.table.index))].reset_index(drop=True)
 
 
@@ -47,7 +48,7 @@ def load_tables(study: Study) -> Tables:
     """Everything about the study's subjects that is known after `prepare`."""
     found = phenotypes_of(study)
     index = usable(study, found).set_index("subject_id")
-    assigned = pd.read_csv(study.root / study.out / "split.csv", dtype={"subject_id": str}).set_index("subject_id").loc[:, "split"]
+    assigned = read_csv(study.root / study.out / "split.csv").set_index("subject_id").loc[:, "split"]
     people = found.table.reindex(index.index)
     sources = {"emphysema_pct": study.data.emphysema_from, "gas_trapping_pct": study.data.gas_trapping_from}
     targets = pd.DataFrame(index=index.index)
@@ -62,11 +63,11 @@ def load_tables(study: Study) -> Tables:
 def left_out(study: Study, found: Phenotypes) -> pd.DataFrame:
     """Everyone who takes no part, with the reason; `expected` where the study says so itself (a phantom's planted faults)."""
     columns = ["subject_id", "stage", "reason", "detail"]
-    scans = pd.read_csv(study.root / study.cache / "rejected.csv", dtype=str).fillna("")
+    scans = read_csv(study.root / study.cache / "rejected.csv")
     rows = scans.assign(stage="ingest").loc[:, columns].to_dict("records")
     for problem in found.problems:
         if problem.fatal:
-            detail = {"stage": "phenotypes", "reason": problem.reason, "detail": f"{problem.where}: {problem.detail}"}
+            detail = {"stage": "phenotypes", "reason": problem.reason, "detail": without_file(study, problem)}
             rows.append({"subject_id": problem.subject_id, **detail})
     table = pd.DataFrame(rows, columns=columns)
     expected: set[tuple[str, str]] = set()
@@ -75,6 +76,11 @@ def left_out(study: Study, found: Phenotypes) -> pd.DataFrame:
         expected = set(zip(planted["subject_id"], planted["reason"], strict=True))
     known = [pair in expected for pair in zip(table["subject_id"], table["reason"], strict=True)]
     return table.assign(expected=["yes" if k else "no" for k in known]).sort_values(["subject_id", "stage"], ignore_index=True)
+
+
+def without_file(study: Study, problem: Problem) -> str:
+    """A problem of the phenotype table as it may be written: neither the table's name nor what a cell says."""
+    return f"{problem.where.removeprefix(study.data.phenotypes.name).strip()}: {problem.for_a_file()}"
 
 
 def cohort_labels(tables: Tables, parts: tuple[str, ...] = ("train", "validation")) -> pd.DataFrame:
@@ -122,7 +128,7 @@ def facts_of(study: Study, tables: Tables, truth: Truth, tops: dict[str, float],
         "study": study.name,
         "version": __version__,
         "config": study.digest(),
-        "settings": study.model_copy(update={"root": Path()}).plain(),
+        "settings": without_paths(study.plain()),
         "n": counts,
         "ceilings": tops,
         "warnings": warnings,
@@ -134,9 +140,15 @@ def facts_of(study: Study, tables: Tables, truth: Truth, tops: dict[str, float],
             if len(apart)
         },
         "notes": tables.notes,
-        "phenotype_warnings": [f"{problem.where}: {problem.detail}" for problem in tables.problems if not problem.fatal],
+        "phenotype_warnings": [without_file(study, problem) for problem in tables.problems if not problem.fatal],
         "reference": study.phenotypes.reference,
     }
+
+
+def without_paths(settings: dict[str, Any]) -> dict[str, Any]:
+    """A study's settings without where its files lie: a folder may be named after a person."""
+    data = {key: value for key, value in settings["data"].items() if key not in ("manifest", "phenotypes", "truth", "planted")}
+    return {key: value for key, value in settings.items() if key not in ("root", "out", "cache")} | {"data": data}
 
 
 def result_table(scores: pd.DataFrame) -> str:

@@ -29,9 +29,9 @@ from copdvae import __version__, processes
 from copdvae.batches import Batches, Prefetch
 from copdvae.checkpoint import load_checkpoint, save_checkpoint
 from copdvae.collapse import nothing_told, pairs_at_chance
-from copdvae.config import Config
+from copdvae.config import Config, read_yaml
 from copdvae.dataset import AugmentConfig, InputConfig, Subjects
-from copdvae.errors import ConfigError, Stopped
+from copdvae.errors import ConfigError, CopdvaeError, Stopped
 from copdvae.files import digest_of, write_csv, write_json, write_text
 from copdvae.loop import Every, step_seed, train
 from copdvae.networks import VAE, NetworkConfig
@@ -266,6 +266,8 @@ class Run:
         if not path.is_file():
             return 0
         facts = load_checkpoint(path, {"net": self.net, "objective": self.objective}, optimizers)
+        if not isinstance(facts.get("step"), int) or not isinstance(facts.get("best"), dict):
+            raise CopdvaeError(f"{path.name}: says no step and no best score; delete it to train again from the start")
         self.best = facts["best"]
         self.log.cut(facts["step"])
         return facts["step"]
@@ -343,7 +345,7 @@ def build(config: RunConfig, shape: tuple[int, ...]) -> tuple[VAE, Objective]:
 
 def load_run(folder: Path, shape: tuple[int, ...]) -> tuple[RunConfig, VAE, Objective]:
     """A finished run's configuration, and its network and objective with the weights that are used."""
-    config = RunConfig.parse(yaml.safe_load((folder / "config.yaml").read_text()), str(folder.name))
+    config = RunConfig.parse(read_yaml(folder / "config.yaml"), str(folder.name))
     net, objective = build(config, shape)
     load_checkpoint(folder / "weights.safetensors", {"net": net, "objective": objective})
     return config, net.eval(), objective.eval()

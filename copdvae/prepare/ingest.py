@@ -2,8 +2,8 @@
 
 `cache/NAME.safetensors`, one for each visit of a subject: `image` int16 HU (C, D, H, W), `lung` uint8 (C, D, H, W) with 1 right
 lung, 2 left lung, 3 airways, and in its metadata all that `index.csv` says and all that decides whether the file is still right:
-version, settings and the hash of the scans' bytes. The same scans make the same bytes, in any order, with any number of workers,
-killed and restarted or not.
+version, settings and the hash of the scans' bytes, and a digest of the file itself (`seal`). The same scans make the same bytes, in any
+order, with any number of workers, killed and restarted or not.
 `cache/index.csv` and `cache/rejected.csv` are written last. None of these files holds a path or anything that names a person from a header.
 """
 
@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for_end
 from pathlib import Path
@@ -33,10 +33,11 @@ from safetensors.numpy import save
 
 from copdvae import __version__
 from copdvae.errors import CopdvaeError, ReadError, coded, printable
-from copdvae.files import digest_of, replacing, write_csv
+from copdvae.files import as_csv, digest_of, leftovers, replacing, write_csv
 from copdvae.prepare.densitometry import densitometry
 from copdvae.prepare.grid import GridScan, to_grid
 from copdvae.prepare.lungs import LungError, find_lungs, given_lungs
+from copdvae.prepare.seal import broken, sealed
 from copdvae.read import read_ct, read_labels, source_hash
 from copdvae.read.manifest import REFUSED, SERIES, Manifest, read_manifest
 from copdvae.read.options import PLAIN, ReadConfig
@@ -108,8 +109,7 @@ def ingest(manifest: Path, cache: Path, config: IngestConfig, workers: int = 1) 
     with more, each in its own, and a process that dies takes only its own subject with it.
     """
     study = read_manifest(manifest)
-    cache.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(cache)
+    open_cache(cache)
     tasks = [
         Task({str(key): str(value) for key, value in row.items()}, study.root, cache, config) for row in study.scans.to_dict("records")
     ]
@@ -121,8 +121,8 @@ def ingest(manifest: Path, cache: Path, config: IngestConfig, workers: int = 1) 
             advance(outcome)
 
     index, rejected = make_index(tasks, outcomes), make_rejected(study, outcomes)
-    write_csv(cache / "index.csv", index)
-    write_csv(cache / "rejected.csv", rejected)
+    for name, table in (("index", index), ("rejected", rejected)):
+        write_changed(cache / f"{name}.csv", table)
     done = [outcome.state for outcome in outcomes]
     return IngestResult(index, rejected, done.count("made"), done.count("kept"))
 
@@ -211,7 +211,7 @@ def is_right(file: Path, identity: dict[str, str]) -> bool:
         metadata = load_metadata(file)
     except CopdvaeError:  # cut short: made again
         return False
-    return all(metadata.get(key) == value for key, value in identity.items())
+    return all(metadata.get(key) == value for key, value in identity.items()) and not broken(file)
 
 
 def serialise(task: Task, identity: dict[str, str]) -> bytes:
@@ -243,7 +243,7 @@ def serialise(task: Task, identity: dict[str, str]) -> bytes:
             f"{name}_header": json.dumps(scan.header, sort_keys=True),
             f"{name}_pixels": scan.pixels,
         }
-    return in_order(save({"image": image, "lung": lung}, metadata=metadata))
+    return in_order(sealed(save({"image": image, "lung": lung}, metadata=metadata)))
 
 
 def prepare_named(name: str, task: Task, scan_column: str, mask_column: str) -> PreparedScan:
@@ -315,7 +315,10 @@ def in_order(content: bytes) -> bytes:
 def load_subject(file: Path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
     """`image` int16 HU (C, D, H, W), `lung` uint8 (C, D, H, W) and the metadata, where "channels" says "insp+exp" or "insp"."""
     with opened(file) as cached:
-        return cached.get_tensor("image"), cached.get_tensor("lung"), cached.metadata() or {}
+        image, lung, metadata = cached.get_tensor("image"), cached.get_tensor("lung"), cached.metadata() or {}
+    if (image.dtype, lung.dtype, image.ndim) != (np.int16, np.uint8, 4) or image.shape != lung.shape:
+        raise CopdvaeError(f"{file}: arrays of {image.dtype} {image.shape} and {lung.dtype} {lung.shape}; delete it and ingest again")
+    return image, lung, metadata
 
 
 def load_metadata(file: Path) -> dict[str, str]:
@@ -328,7 +331,7 @@ def opened(file: Path) -> Iterator[Any]:
     try:
         with safe_open(file, framework="numpy") as cached:
             yield cached
-    except (SafetensorError, FileNotFoundError):
+    except (SafetensorError, OSError):
         raise CopdvaeError(f"{file}: not a whole cached subject; delete it and ingest again") from None
 
 
@@ -409,22 +412,21 @@ def progress_bar(total: int) -> Iterator[Callable[[Outcome], None]]:
         yield advance
 
 
-def remove_leftovers(cache: Path) -> None:
-    """Delete the temporary files of runs that were killed: those whose process is gone."""
-    for file in cache.glob(".*.tmp"):
-        process = file.name.split(".")[-2]
-        if process.isdigit() and not is_alive(int(process)):
-            file.unlink(missing_ok=True)
-
-
-def is_alive(process: int) -> bool:
+def open_cache(cache: Path) -> None:
+    """Make the folder, and delete the temporary files of runs that were killed. A whole cache may lie where nothing can be written."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CopdvaeError(f"{cache}: cannot make this folder for the cache: {error.strerror}") from None
+    for file in leftovers(cache):
+        with suppress(OSError):
+            file.unlink()
+
+
+def write_changed(path: Path, table: pd.DataFrame) -> None:
+    """`write_csv` where the file does not say the same already."""
+    if not path.is_file() or path.read_bytes() != as_csv(table).encode("utf-8", "backslashreplace"):
+        write_csv(path, table)
 
 
 def make_index(tasks: list[Task], outcomes: list[Outcome]) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from copdvae import __version__
 from copdvae.config import Config
 from copdvae.errors import ConfigError
-from copdvae.files import digest_of, write_csv, write_json
+from copdvae.files import digest_of, unescape, write_csv, write_json
 from copdvae.read.tables import read_table
 
 PARTS = ("train", "validation", "test")
@@ -169,7 +169,7 @@ def read_split(path: Path) -> pd.DataFrame:
     table = read_table(path)
     if missing := {"subject_id", "split"} - set(table):
         raise ConfigError(f"{path}: no column {' or '.join(sorted(missing))}; expected subject_id and split")
-    found = pd.DataFrame({"subject_id": list(table["subject_id"]), "split": list(table["split"])})
+    found = pd.DataFrame({"subject_id": list(map(unescape, table["subject_id"])), "split": list(table["split"])})
     if strange := sorted(set(found["split"]) - {*PARTS, UNUSED}):
         raise ConfigError(f"{path}: split is {', '.join(map(repr, strange))}; expected {', '.join(PARTS)}")
     twice = [subject for subject, rows in Counter(found["subject_id"]).items() if rows > 1]

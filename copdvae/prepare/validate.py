@@ -101,7 +101,7 @@ def format_problems(problems: Iterable[Problem], examples: int | None = EXAMPLES
     for (warning, reason), found in sorted(groups.items(), key=lambda group: (group[0][0], -len(group[1]), group[0][1])):
         lines.append(f"{'warning' if warning else 'error'}: {reason} ({len(found)})")
         shown = found if examples is None else found[:examples]
-        lines += [f"  {problem.where}{f', subject {problem.subject_id}' * bool(problem.subject_id)}: {problem.detail}" for problem in shown]
+        lines += [printable(f"  {p.where}{f', subject {p.subject_id}' * bool(p.subject_id)}: {p.detail}") for p in shown]
         if len(found) > len(shown):
             lines.append(f"  ... and {len(found) - len(shown)} more")
     return "\n".join(lines)

@@ -1,81 +1,79 @@
-"""Read NIfTI-1 and NIfTI-2 (`.nii`, `.nii.gz`).  nibabel reads the header; voxels are streamed slice by slice, no more than it claims."""
+"""Read NIfTI-1 and NIfTI-2 (`.nii`, `.nii.gz`).  nibabel understands the header; nothing else of the file but its voxels is read.
+
+A header may be followed by extensions, of any length and with anyone's name in them: they are skipped, never read.
+"""
 
 import gzip
 import logging
-import math
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from copdvae.errors import ReadError
-from copdvae.read.geometry import DEFLATE_LIMIT, Placement, clamp, place, summary
+from copdvae.read.geometry import Placement, place, summary
 from copdvae.read.volume import Volume
+from copdvae.read.voxels import Stored, check_sizes, read_hu, read_map
 
 READER = "nifti"
-HEADER_ERRORS = (ImageFileError, HeaderDataError, WrapStructError, OSError, EOFError, ValueError, KeyError, zlib.error)
+HEADERS = {348: (nibabel.Nifti1Header, b"n+1"), 540: (nibabel.Nifti2Header, b"n+2")}  # by the header's own size
+HEADER_ERRORS = (HeaderDataError, WrapStructError, ValueError, KeyError, OverflowError)
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 UNITS_MM = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
+DISAGREEMENT_MM = 0.1  # between two ways in which a header says the same
 
 
 @dataclass(frozen=True)
 class Header:
     placement: Placement
-    shape: tuple[int, int, int]  # stored (k, j, i)
-    dtype: np.dtype
-    offset: int  # bytes before the first voxel
-    slope: float
-    intercept: float
+    stored: Stored
     warnings: tuple[str, ...]
 
 
 def read_volume(path: Path) -> Volume:
     """Read a CT: HU as float32, canonical."""
-    header = read_header(path)
-    hu, stored = header.placement.empty()
-    for k, values in enumerate(slices(path, header)):
-        stored[k] = values
-        clamp(stored[k], path)
+    header = checked(path)
+    hu = read_hu(path, header.stored, header.placement)
     return Volume(hu, header.placement.spacing, header.placement.affine, READER, {}, header.warnings)
 
 
 def check_headers(path: Path) -> dict:
-    """The header alone, and for an uncompressed file its size."""
-    header = read_header(path)
+    """The header alone, and the file's size."""
+    header = checked(path)
     return summary(READER, header.placement, {}, header.warnings)
 
 
-def read_label_map(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Integer labels (z, y, x) and their affine, canonical."""
+def read_label_map(path: Path, shape: tuple[int, ...] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Integer labels (z, y, x) and their affine, canonical; voxels are read only if they have the `shape` that is expected, if any."""
     header = read_header(path)
-    whole = header.dtype.kind in "iu" and (header.slope, header.intercept) == (1.0, 0.0)
-    labels, stored = header.placement.empty(header.dtype.newbyteorder("=") if whole else np.int32)
-    for k, values in enumerate(slices(path, header)):
-        if not whole and not np.array_equal(values, np.rint(values)):
-            raise ReadError(f"{path}: labels that are not whole numbers; expected a label map, not probabilities or an image", "not_labels")
-        stored[k] = values
-    return labels, header.placement.affine
+    return read_map(path, header.stored, header.placement, shape), header.placement.affine
 
 
 def files(path: Path) -> list[Path]:
     return [path]
 
 
-def read_header(path: Path) -> Header:
+def checked(path: Path) -> Header:
     """Everything but the voxels, checked against the file's size before any memory is asked for."""
+    header = read_header(path)
+    check_sizes(path, header.stored)
+    return header
+
+
+def read_header(path: Path) -> Header:
+    """What the first 540 bytes say."""
     try:
         with quiet():
-            image: Any = nibabel.load(path)
-            header, voxels = image.header, image.dataobj
+            written, header = parse(path)
             dims, dtype, unit = [int(size) for size in header.get_data_shape()], header.get_data_dtype(), header.get_xyzt_units()[0]
             sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
+            offset, (slope, intercept) = header.get_data_offset(), header.get_slope_inter()
     except HEADER_ERRORS:
         raise ReadError(f"{path}: not a readable NIfTI header; is the file whole?", "damaged_file") from None
     if len(dims) < 3 or any(size != 1 for size in dims[3:]):
@@ -87,42 +85,42 @@ def read_header(path: Path) -> Header:
             f"{path}: no orientation (qform and sform codes are 0), so left and right are unknown; convert it from DICOM again",
             "no_orientation",
         )
-    scale = np.diag([UNITS_MM[unit]] * 3 + [1.0])
-    affine = RAS_TO_LPS @ scale @ (qform if sform is None else sform)
+    steps = np.array(written["pixdim"][1:4], dtype=float)
+    if sform is None and not (steps > 0).all():  # nibabel would take a 0 for 1 mm and drop a minus
+        raise ReadError(
+            f"{path}: voxels of {' x '.join(f'{step:g}' for step in steps)} mm (pixdim), expected millimetres above 0; "
+            "convert it from DICOM again",
+            "bad_spacing",
+        )
+    affine = RAS_TO_LPS @ np.diag([UNITS_MM[unit]] * 3 + [1.0]) @ (qform if sform is None else sform)
     shape = (dims[2], dims[1], dims[0])
     placement = place(shape, affine, path)
 
     warnings = list(placement.warnings)
-    if sform is not None and qform is not None and not np.allclose(sform, qform, atol=0.1):
+    if sform is not None and qform is not None and not np.allclose(sform, qform, atol=DISAGREEMENT_MM):
         warnings.append("qform and sform disagree; sform is used")
-    offset, slope, intercept = voxels.offset, voxels.slope, voxels.inter
-    needed, found = offset + math.prod(dims) * dtype.itemsize, path.stat().st_size
-    if found * (DEFLATE_LIMIT if _zipped(path) else 1) < needed:
-        raise ReadError(f"{path}: {found} bytes, expected {needed} from its header; the file is cut short", "truncated")
-    return Header(placement, shape, dtype, offset, float(slope), float(intercept), tuple(warnings))
+    elif sform is not None and not np.allclose(np.linalg.norm(sform[:3, :3], axis=0), steps, atol=DISAGREEMENT_MM):
+        warnings.append("pixdim and sform give different voxel sizes; sform is used")
+    scale = (1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept))
+    stored = Stored(path, 0, offset, "gzip" if _zipped(path) else "raw", shape, dtype, *scale)
+    return Header(placement, stored, tuple(warnings))
 
 
-def slices(path: Path, header: Header):
-    """Yield stored slices (j, i) in order, scaled."""
-    count = header.shape[1] * header.shape[2]
+def parse(path: Path) -> tuple[Any, Any]:
+    """The header as it is written, and as nibabel repairs it; raises one of `HEADER_ERRORS` where there is none."""
     try:
-        with open_stream(path) as stream:
-            stream.seek(header.offset)
-            for _ in range(header.shape[0]):
-                data = stream.read(count * header.dtype.itemsize)
-                if len(data) < count * header.dtype.itemsize:
-                    raise EOFError
-                values = np.frombuffer(data, header.dtype).reshape(header.shape[1:])
-                yield values if (header.slope, header.intercept) == (1.0, 0.0) else values * header.slope + header.intercept
-            stream.read(1)  # the end of a gzip stream is where its checksum is compared
-    except (OSError, EOFError, zlib.error):
-        raise ReadError(
-            f"{path}: the file ends, or its compressed data breaks, before the last voxel; copy it again", "truncated"
-        ) from None
-
-
-def open_stream(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if _zipped(path) else path.open("rb")  # type: ignore[return-value]
+        with gzip.open(path, "rb") if _zipped(path) else path.open("rb") as stream:
+            block = stream.read(max(HEADERS))
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError from error
+    size = next((size for size in HEADERS if size.to_bytes(4, "little") in (block[:4], block[3::-1])), 0)
+    if not size or len(block) < size:
+        raise ValueError
+    kind, magic = HEADERS[size]
+    written, header = kind(block[:size], check=False), kind(block[:size])
+    if not bytes(written["magic"]).startswith(magic):  # voxels in another file
+        raise ValueError
+    return written, header
 
 
 @contextmanager

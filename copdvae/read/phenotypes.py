@@ -72,7 +72,7 @@ def read_phenotypes(path: Path, config: PhenotypesConfig) -> Phenotypes:
     values["visit"] = table[columns["visit"]] if "visit" in columns else config.visit
 
     findings.sort(key=lambda finding: finding.row)
-    problems = [Problem(f"{path.name} row {f.row}", subjects[f.row], f.reason, f.detail, fatal=f.bad) for f in findings]
+    problems = [Problem(f"{path.name} row {f.row}", subjects[f.row], f.reason, f.detail, f.bad, f.written) for f in findings]
     kept = ~values.index.isin({finding.row for finding in findings if finding.bad})
     names = [*QUANTITIES, "sex", "race", "smoking_status", "gold", "visit"]
     sound = values.loc[kept, names].set_axis(pd.Index(subjects[kept], name="subject_id", dtype=object))

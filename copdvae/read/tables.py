@@ -3,17 +3,16 @@
 import csv
 import gzip
 import io
-import zipfile
 import zlib
 from collections import Counter
-from datetime import datetime, time
+from itertools import islice
 from pathlib import Path
-from typing import Any
-from xml.etree.ElementTree import ParseError
 
 import pandas as pd
 
 from copdvae.errors import ReadError
+from copdvae.read.limits import TABLE_BYTES, TABLE_CELLS, most_of, read_within, too_large
+from copdvae.read.workbook import read_workbook
 
 MISSING_TEXT = frozenset({"", ".", "NA", "N/A", "n/a", "NaN", "nan", "#N/A", "NULL", "null"})
 DELIMITERS = ("\t", ";", "|", ",")  # in this order where a file splits as well at two of them
@@ -34,7 +33,7 @@ def read_table(path: Path, sheet: str | None = None) -> pd.DataFrame:
     if suffix in TEXT_SUFFIXES:
         rows, notes = split_text(path, read_text(path))
     elif path.suffix.lower() in (".xlsx", ".xlsm"):
-        rows, notes = read_workbook(path, sheet), []
+        rows, notes = [[tidy(cell) for cell in row] for row in read_workbook(path, sheet)], []
     else:
         raise ReadError(f"{path}: {SUFFIX_MESSAGE}, this in {path.suffix or 'nothing'}; save it as one of them", "unknown_table")
     if sheet is not None and suffix in TEXT_SUFFIXES:
@@ -70,32 +69,44 @@ def frame(path: Path, rows: list[list[str]], notes: list[str]) -> pd.DataFrame:
 
 def read_text(path: Path) -> bytes:
     """The file's bytes, unzipped."""
+    size = path.stat().st_size
     try:
-        return gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
+        with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as stream:
+            return read_within(stream, path, min(TABLE_BYTES, most_of(size)))  # pyright: ignore[reportArgumentType]
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ReadError(f"{path}: not a whole gzip file ({error})", "bad_gzip") from None
 
 
 def split_text(path: Path, raw: bytes) -> tuple[list[list[str]], list[str]]:
     """Rows of stripped cells, and what was assumed."""
-    text, notes = decode(path, raw)
+    encoding, notes = find_encoding(path, raw)
+    rows, cells = [], 0
     try:
-        delimiter = find_delimiter(text)
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        delimiter = find_delimiter(raw, encoding)
+        for row in csv.reader(lines(raw, encoding), delimiter=delimiter):
+            rows.append([tidy(cell) for cell in row])
+            cells += len(row) + 8  # a row takes memory without a cell, too
+            if cells > TABLE_CELLS:
+                raise too_large(path, f"over {TABLE_CELLS:,} cells")
     except csv.Error as error:
         raise ReadError(f"{path}: not a table of text ({error})", "unreadable_table") from None
     if delimiter != {".tsv": "\t"}.get(path.suffix.lower(), ","):
-        notes.append(f"{path.name}: fields split at {delimiter!r}")
-    return [[tidy(cell) for cell in row] for row in rows], notes
+        notes.append(f"the table: fields split at {delimiter!r}")
+    return rows, notes
 
 
 def tidy(cell: str) -> str:
-    cell = cell.strip()
+    cell = cell.strip().replace("\r\n", "\n").replace("\r", "\n")  # the csv module would write a lone return without quotes
     return "" if cell in MISSING_TEXT else cell
 
 
-def decode(path: Path, raw: bytes) -> tuple[str, list[str]]:
-    """Text from bytes: a byte order mark decides, then UTF-8; what is neither is taken for Latin-1 and that is announced."""
+def lines(raw: bytes, encoding: str) -> io.TextIOWrapper:
+    """Lines as `csv` wants them; a quarter of the memory of a StringIO."""
+    return io.TextIOWrapper(io.BytesIO(raw), encoding, newline="")
+
+
+def find_encoding(path: Path, raw: bytes) -> tuple[str, list[str]]:
+    """A byte order mark decides, then UTF-8; what is neither is taken for Latin-1 and that is announced."""
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         encoding = "utf-16"
     elif b"\0" in raw[:200]:  # UTF-16 without its mark: ASCII names have every other byte zero
@@ -103,64 +114,22 @@ def decode(path: Path, raw: bytes) -> tuple[str, list[str]]:
     else:
         encoding = "utf-8-sig"
     try:
-        return raw.decode(encoding), [f"{path.name}: read as UTF-16"] if encoding.startswith("utf-16") else []
+        raw.decode(encoding)
     except UnicodeDecodeError:
         if encoding != "utf-8-sig":
             raise ReadError(f"{path}: neither UTF-8 nor UTF-16 text; save it as CSV UTF-8", "unreadable_table") from None
-    return raw.decode("latin-1"), [f"{path.name}: not UTF-8, read as Latin-1; look at names with accents"]
+        return "latin-1", ["the table: not UTF-8, read as Latin-1; look at names with accents"]
+    return encoding, ["the table: read as UTF-16"] if encoding.startswith("utf-16") else []
 
 
-def find_delimiter(text: str) -> str:
+def find_delimiter(raw: bytes, encoding: str) -> str:
     """The delimiter at which most rows have as many fields (two or more) as the header; a comma where there is one column."""
     best, chosen = 0.0, ","
     for delimiter in DELIMITERS:
-        rows = [
-            row for row, _ in zip(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), range(SNIFFED_ROWS), strict=False) if row
-        ]
+        rows = [row for row in islice(csv.reader(lines(raw, encoding), delimiter=delimiter), SNIFFED_ROWS) if row]
         if not rows or len(rows[0]) < 2:
             continue
         share = round(sum(len(row) == len(rows[0]) for row in rows) / len(rows), 2)
         if share > best:
             best, chosen = share, delimiter
     return chosen
-
-
-def read_workbook(path: Path, sheet: str | None) -> list[list[str]]:
-    """Cells of the one sheet that has any, as they were last calculated."""
-    from openpyxl import load_workbook  # only here: a third of a second, and most tables are text
-    from openpyxl.utils.exceptions import InvalidFileException
-
-    try:
-        values = load_workbook(path, data_only=True)
-        formulas = load_workbook(path, data_only=False)
-    except (zipfile.BadZipFile, InvalidFileException, KeyError, ParseError) as error:
-        raise ReadError(f"{path}: not an Excel workbook, or one with a password ({error})", "unreadable_table") from None
-    sheets = {tab.title: list(tab.iter_rows()) for tab in values.worksheets if tab.sheet_state == "visible" or tab.title == sheet}
-    filled = [title for title, rows in sheets.items() if any(cell.value is not None for row in rows for cell in row)]
-    if sheet is None and len(filled) > 1:
-        raise ReadError(
-            f"{path}: {len(filled)} sheets with something on them ({', '.join(filled)}); say which (`sheet: ...`)", "several_sheets"
-        )
-    if sheet is not None and sheet not in sheets:
-        raise ReadError(f"{path}: no sheet {sheet!r}; it has {', '.join(sheets)}", "no_sheet")
-    if not filled:
-        return []
-    chosen = sheet or filled[0]
-    for number, (row, written) in enumerate(zip(sheets[chosen], formulas[chosen].iter_rows(values_only=True), strict=False), start=1):
-        if any(cell.value is None and isinstance(text, str) and text.startswith("=") for cell, text in zip(row, written, strict=False)):
-            raise ReadError(f"{path}: row {number} has a formula whose value was never saved; open it in Excel and save it", "formula")
-    return [[tidy(cell_text(cell)) for cell in row] for row in sheets[chosen]]
-
-
-def cell_text(cell: Any) -> str:
-    """What the cell shows: whole numbers without a point, zeros that a format such as 00000 puts in front."""
-    value = cell.value
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and set(cell.number_format) == {"0"}:
-        return str(value).zfill(len(cell.number_format))
-    if isinstance(value, datetime | time):
-        return value.isoformat()
-    return str(value)

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from copdvae.errors import ReadError
+from copdvae.read.limits import CHUNK, SWELLING_LIMIT, most_of
 
 
 def unpack(archive: Path, inside: str, folder: Path) -> Path:
@@ -18,7 +19,7 @@ def unpack(archive: Path, inside: str, folder: Path) -> Path:
         return target
     temporary = folder / f".{target.name}.part"
     shutil.rmtree(temporary, ignore_errors=True)
-    count = 0
+    count, room = 0, most_of(archive.stat().st_size)
     try:
         for name, stream in members(archive):
             path = PurePosixPath(name)
@@ -27,7 +28,14 @@ def unpack(archive: Path, inside: str, folder: Path) -> Path:
             own = temporary / path.relative_to(inside)
             own.parent.mkdir(parents=True, exist_ok=True)
             with own.open("wb") as out:
-                shutil.copyfileobj(stream, out)
+                while part := stream.read(CHUNK):
+                    room -= len(part)
+                    if room < 0:
+                        raise ReadError(
+                            f"{archive}: swells to over {SWELLING_LIMIT} times its size as it is unpacked; is it the official archive?",
+                            "decompression_bomb",
+                        )
+                    out.write(part)
             count += 1
         if not count:
             raise ReadError(f"{archive}: no file below {inside} in it; is it the official archive?", "wrong_layout")

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import yaml
 from safetensors import SafetensorError, safe_open
 
-from copdvae.errors import CopdvaeError
+from copdvae.config import read_yaml
+from copdvae.errors import ConfigError, CopdvaeError
+from copdvae.files import read_csv
 from copdvae.report.words import BASELINES, KINDS
 
 Frame = Any  # a pandas DataFrame: pandas types every selection as a union that no checker can follow
@@ -143,7 +144,7 @@ def read_table(out: Path, name: str, columns: tuple[str, ...], missing: dict[str
     if not present(out, name, missing):
         return None
     try:
-        table = pd.read_csv(out / name, dtype=str, keep_default_na=False)
+        table = read_csv(out / name)
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         missing[name] = f"{name} cannot be read ({type(error).__name__})"
         return None
@@ -161,9 +162,8 @@ def read_mapping(out: Path, name: str, missing: dict[str, str]) -> dict[str, Any
     if not present(out, name, missing):
         return {}
     try:
-        text = (out / name).read_text(encoding="utf-8")
-        found = yaml.safe_load(text) if name.endswith(".yaml") else json.loads(text)
-    except (json.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
+        found = read_yaml(out / name) if name.endswith(".yaml") else json.loads((out / name).read_text(encoding="utf-8"))
+    except (ConfigError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         missing[name] = f"{name} cannot be read ({type(error).__name__})"
         return {}
     if not isinstance(found, dict):

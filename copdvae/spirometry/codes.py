@@ -80,10 +80,9 @@ def read_codes(name: str, text: pd.Series, codes: Mapping[str, str] | None, copd
     unknown = ours.isna() & ~plain.isin([code for code in MISSING_CODES if code not in known])
     bad = name in ("sex", "gold")
     reason = f"unknown_{name.removesuffix('_status')}"
-    findings = [
-        Finding(row, reason, f"{text.name}: {raw!r} is not understood; give its meaning in `codes: {{{name}: ...}}`", bad, name)
-        for row, raw in text[unknown].items()
-    ]
+    help_ = f"is not understood; give its meaning in `codes: {{{name}: ...}}`"
+    said = f"{text.name}: a code that {help_}"
+    findings = [Finding(row, reason, f"{text.name}: {raw!r} {help_}", bad, name, said) for row, raw in text[unknown].items()]
     used = {raw: known[raw] for raw in sorted(set(plain)) if raw in known and raw != known[raw].lower()}
     said = ", ".join(f"{raw} is {word}" for raw, word in used.items())
     note = f"{name} from column {text.name!r}" + (f": {said}" if said else "")

@@ -67,6 +67,7 @@ class Finding:
     detail: str
     bad: bool = True  # the row cannot be used; otherwise worth a look
     name: str = ""  # of the quantity or words that it is about
+    written: str = ""  # the detail for a file, without the cell's own words
 
 
 class Column(NamedTuple):
@@ -92,7 +93,8 @@ def read_quantity(name: str, text: pd.Series, unit: str | None = None, missing: 
     remarks += [remark] if remark else []
     wrong = (text != "").to_numpy() & np.isnan(numbers)
     for row, found in text[wrong].items():
-        findings.append(Finding(row, "not_a_number", f"{text.name}: {found!r} is not a number", quantity.core, name))
+        said = f"{text.name}: not a number"
+        findings.append(Finding(row, "not_a_number", f"{text.name}: {found!r} is not a number", quantity.core, name, said))
 
     coded = np.isin(numbers, MISSING_NUMBERS)
     unit = unit or judge_unit(name, str(text.name), numbers[~np.isnan(numbers) & ~coded])
@@ -121,13 +123,14 @@ def read_quantity(name: str, text: pd.Series, unit: str | None = None, missing: 
     for (row, found), other in zip(text[impossible].items(), elsewhere[impossible], strict=True):
         reason = "mixed_units" if other else f"{stem(name)}_out_of_range"
         wanted = f"the column is in {unit}" if other else f"possible is {span(quantity, unit)}"
-        findings.append(Finding(row, reason, f"{text.name}: {found} found, {wanted}", quantity.core, name))
+        findings.append(Finding(row, reason, f"{text.name}: {found} found, {wanted}", quantity.core, name, f"{text.name}: {wanted}"))
     values[impossible] = np.nan
     if quantity.usual:
         odd = ~np.isnan(values) & ~within(values, quantity.usual)
         usual = "usual is {:g} to {:g} {}".format(*quantity.usual, first(quantity))
         for row, found in text[odd].items():
-            findings.append(Finding(row, f"{stem(name)}_unusual", f"{text.name}: {found} found, {usual}", False, name))
+            said = f"{text.name}: {usual}"
+            findings.append(Finding(row, f"{stem(name)}_unusual", f"{text.name}: {found} found, {usual}", False, name, said))
     if quantity.units is PERCENT_OF_LUNG and unit == "percent" and known >= 10 and np.nanmax(values) <= 1:
         remarks.append(f"no value above 1: if these are fractions, say `units: {{{name}: fraction}}`")
     return Column(pd.Series(values, index=text.index), findings, "; ".join([f"{name} from column {text.name!r} in {unit}", *remarks]))

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from copdvae.errors import CopdvaeError, ReadError
-from copdvae.files import replacing
+from copdvae.files import replacing, without_formulas
 from copdvae.spirometry.columns import COPDGENE, PLAIN, TableConfig, find_columns
 from copdvae.spirometry.gold import gold_reason, gold_stage
 from copdvae.spirometry.measures import disagreeing_grades, predict_measures, read_measures
@@ -20,7 +20,6 @@ from copdvae.spirometry.quantities import Finding
 NEEDED = ("age", "sex", "height_cm", "fev1_l", "fvc_l")
 USED = (*NEEDED, "race", "fev1_fvc", "gold", "pack_years", "smoking_status", "smokes_now", "bronchodilator")
 BASIS = {"pre": "pre-bronchodilator, not diagnostic", "post": "post-bronchodilator", "": "bronchodilator not stated"}
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 WRITERS = (".csv", ".parquet", ".xlsx")
 LISTED_ROWS = 10  # of each kind of finding in the summary
 
@@ -125,25 +124,3 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
             without_formulas(table).to_excel(file, index=False, engine="openpyxl")
         else:
             without_formulas(table).to_csv(file, index=False, lineterminator="\n")
-
-
-def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
-    """Text that a spreadsheet would run gets a quote in front: what starts like a formula and is no number."""
-    safe = table.rename(columns={column: escape(str(column)) for column in table.columns})
-    for column in safe.columns:
-        if pd.api.types.is_numeric_dtype(safe[column]):
-            continue
-        words = {word: escape(word) for word in safe[column].unique() if isinstance(word, str) and word.startswith(FORMULA_STARTS)}
-        if any(word != escaped for word, escaped in words.items()):
-            safe[column] = safe[column].replace(words)
-    return safe
-
-
-def escape(word: str) -> str:
-    if not word.startswith(FORMULA_STARTS):
-        return word
-    try:
-        float(word)
-    except ValueError:
-        return "'" + word
-    return word

@@ -18,6 +18,7 @@ from chests import SPACING, chest, lungs, save_nifti
 from safetensors import safe_open
 
 from copdvae.errors import CopdvaeError
+from copdvae.files import is_alive
 from copdvae.prepare import ingest as module
 from copdvae.prepare.ingest import IngestConfig, Outcome, Task, ingest, load_subject, run_in_processes
 from copdvae.read import read_ct
@@ -323,7 +324,7 @@ def test_a_run_killed_at_any_moment_and_started_again_ends_with_the_same_bytes(t
     assert killed >= 2
     target.mkdir(exist_ok=True)
     time.sleep(1)  # a killed run's workers notice it a moment later, on a busy machine
-    while any(module.is_alive(int(file.name.split(".")[-2])) for file in target.glob(".*.tmp")):
+    while any(is_alive(int(file.name.split(".")[-2])) for file in target.glob(".*.tmp")):
         time.sleep(0.05)
     (target / ".x.safetensors.999999999.tmp").touch()
     ingest(manifest, target, SMALL)

@@ -72,6 +72,13 @@ def test_a_quoted_line_break_is_one_row_of_the_spreadsheet(tmp_path):
     assert table.loc[3, "sid"] == "2"
 
 
+@pytest.mark.parametrize("mark", ["\n", "\r\n", "\r"])
+def test_every_line_break_in_a_cell_is_the_same(tmp_path, mark):
+    """Or the id of one table would not be found in another."""
+    table = read_table(written(tmp_path / "t.csv", f'sid,note\n"a{mark}b",x\n'))
+    assert table["sid"].tolist() == ["a\nb"]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "reason", "words"),
     [
