@@ -11,6 +11,8 @@ from pathlib import Path
 import pandas as pd
 from synthetic_tables import FIRST, TITLES, first_scores, score_table
 
+BY_HAND = "## What to make of it"  # from here on the page is not written by this command, and stays
+
 U = {
     "u": "by place",
     "ranked": "best latent by rank, for each target",
@@ -111,7 +113,9 @@ def main() -> None:
         words += "subjects whose most likely class is theirs (paper D)."
         text += ["## Labels that methods infer", "", words, "", *further, ""]
     text += [f"Alarms: {'; '.join(facts['warnings']) or 'none'}.", ""]
-    (options.docs / "COPD_SYNTHETIC.md").write_text("\n".join(text))
+    page = options.docs / "COPD_SYNTHETIC.md"
+    before = page.read_text() if page.is_file() else ""
+    page.write_text("\n".join(text) + ("\n" + before[before.index(BY_HAND) :] if BY_HAND in before else ""))
     print("\n".join(text))
 
 
