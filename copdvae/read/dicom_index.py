@@ -168,12 +168,10 @@ def quick_values(data: bytes) -> dict[int, bytes] | None:
             place += 12
         else:
             return None
-        if length == one.NO_LENGTH:
-            return None
         if tag in WANTED:
             found[tag] = data[place : place + length]
         place += length
-    return None  # the bytes end first
+    return None  # the bytes end first, or a value without a length leads past them
 
 
 def careful_values(path: Path, part10: bool) -> dict[int, bytes]:

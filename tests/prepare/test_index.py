@@ -19,6 +19,7 @@ from copdvae.read.manifest import read_manifest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "read"))
 from ct_writers import setting, write_series
+from test_dicom_frames import write_enhanced
 
 DEPTHS = [5 * number for number in range(24)]
 SECRETS = ("SECRET", "1.2.3", "1950", "2001")
@@ -193,6 +194,31 @@ def test_the_command_ends_with_3_where_something_was_not_placed(tmp_path):
     assert done.exit_code == 3
     assert "not placed: a: s" in done.stderr
     assert pd.read_csv(tmp_path / "in/manifest.csv").empty
+
+
+def test_enhanced_ct_is_indexed_by_its_frames_and_read(tmp_path):
+    def change(dataset):
+        dataset.StudyInstanceUID, dataset.SeriesDescription = "1.2.3.1", "INSP"
+
+    write_enhanced(tmp_path / "e/a.dcm", tuple(range(0, 150, 5)), change=change)
+    result = index(tmp_path, tmp_path / "manifest.csv")
+    assert (rows(result)[0]["insp_path"], result.notes) == ("e", [])
+    assert check_ct(tmp_path / "e", rows(result)[0]["series"])["shape"] == [30, 5, 4]
+
+
+def test_a_header_that_is_not_plainly_written_is_left_to_pydicom(tmp_path):
+    data = next(write_series(tmp_path).iterdir()).read_bytes()[:FIRST_BYTES]
+    assert quick_values(data) is not None
+    place = data.index(b"\x08\x00\x18\x00UI")  # SOPInstanceUID
+    for broken in (
+        data[:place] + data[place:].replace(b"\x08\x00\x18\x00UI", b"\x08\x00\x01\x00UI", 1),  # out of order
+        data[:place] + data[place:].replace(b"\x08\x00\x18\x00UI", b"\x08\x00\x18\x00??", 1),  # of no type
+        data[:place] + b"\x08\x00\x17\x00SQ\0\0\xff\xff\xff\xff" + data[place:],  # without a length
+        data.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.2\0"),  # big endian
+        data.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.113619.5.2\0\0"),  # private
+        data[:700],  # ends before ImageOrientationPatient
+    ):
+        assert quick_values(broken) is None
 
 
 def test_the_quick_reading_of_headers_is_pydicoms():

@@ -53,11 +53,14 @@ def manifest_of(folder: Path, *rows: dict) -> Path:
     return folder / "manifest.csv"
 
 
+IN_HEADERS = {"other_patient", "other_study", "several_series", "same_scan_twice", "identical_scans", "missing_slice"}
+
+
 def both_say(manifest: Path, config: IngestConfig = SMALL) -> list[str]:
     """The reasons of `ingest`'s rejections; where headers show them, `validate` must have given the same."""
     checked = sorted({problem.reason for problem in validate(manifest, ingest_config=config) if problem.fatal})
     rejected = sorted(set(ingest(manifest, manifest.parent / "cache", config).rejected["reason"]))
-    assert checked in ([], rejected)
+    assert checked == [reason for reason in rejected if reason in IN_HEADERS]
     return rejected
 
 

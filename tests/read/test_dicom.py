@@ -173,6 +173,7 @@ def test_what_is_not_axial_ct_is_left_out_and_counted(tmp_path):
         dict(Modality="PT"),
         dict(SamplesPerPixel=3),
         dict(BitsAllocated=8, BitsStored=8, HighBit=7),
+        dict(BurnedInAnnotation="YES"),
     ]
     for number, values in enumerate(others):
         write_series(tmp_path / str(number), [0], change=setting(**values))
@@ -182,9 +183,8 @@ def test_what_is_not_axial_ct_is_left_out_and_counted(tmp_path):
     volume = read_ct(tmp_path)
     assert_reads_the_world(volume)
     (warning,) = volume.warnings
-    assert warning == (
-        "9 files are no CT slices: left out (1 scout views, 3 screen captures, 2 other DICOM objects, 3 not DICOM) [left_out]"
-    )
+    kinds = "1 scout views, 3 screen captures, 1 with burnt-in text, 2 other DICOM objects, 3 not DICOM"
+    assert warning == f"10 files are no CT slices: left out ({kinds}) [left_out]"
 
 
 def test_copies_of_slices_are_left_out_and_counted(tmp_path):
