@@ -204,6 +204,17 @@ def run(study: StudyFile, root: Root = None, workers: Workers = 0, jobs: Jobs = 
 
 
 @app.command()
+def doctor(study: Annotated[Path | None, typer.Argument(exists=True, help="A study file or folder.")] = None, root: Root = None) -> None:
+    """Check the installation and, where a study is named, its folders and every cached subject; exit 1 if something is wrong."""
+    from copdvae.doctor import as_text, doctor
+    from copdvae.study import load_study
+
+    checks = doctor(None if study is None else load_study(study, root))
+    typer.echo("\n".join(map(printable, as_text(checks).splitlines())))
+    raise SystemExit(1 if any(check.problem for check in checks) else 0)
+
+
+@app.command()
 def demo(out: Annotated[Path, typer.Argument(help="Folder to write into.")] = Path("demo"), jobs: Jobs = 2) -> None:
     """Write a synthetic study, train four methods on it, and end with the result table and the page."""
     from copdvae.run import run

@@ -12,7 +12,7 @@ import copdvae
 ORDER = (
     "errors", "config", "files", "spirometry", "read", "prepare", "phantom", "generated", "dataset", "supervision", "networks",
     "objectives", "methods", "batches", "checkpoint", "processes", "loop", "collapse", "train", "encode", "generate", "pictures", "metrics",
-    "evaluate", "predict", "report", "study", "tables", "run", "cli",
+    "evaluate", "predict", "report", "study", "tables", "run", "doctor", "cli",
 )  # fmt: skip
 ROOT = Path(copdvae.__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py" and "configs" not in path.parts)
