@@ -1,5 +1,6 @@
 """How much a file may become in memory. Sizes are known, or counted while a stream is inflated, before memory is asked for."""
 
+import errno
 from pathlib import Path
 from typing import IO
 
@@ -26,6 +27,11 @@ def read_within(stream: IO[bytes], path: Path, limit: int) -> bytes:
         if found > limit:
             raise too_large(path, f"over {limit:,} bytes")
     return b"".join(parts)
+
+
+def of_the_disk(error: BaseException) -> bool:
+    """Whether an error is the file system's; libraries raise `OSError` for bad contents, too, or make bad contents into a bad call."""
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 def too_large(path: Path, found: str) -> ReadError:

@@ -15,7 +15,7 @@ import numpy as np
 from copdvae.errors import ReadError
 from copdvae.read.geometry import Placement, place, summary
 from copdvae.read.volume import Volume
-from copdvae.read.voxels import Stored, check_sizes, read_hu, read_map
+from copdvae.read.voxels import Stored, check_origin, check_sizes, read_hu, read_map
 
 HEADER_LIMIT = 1 << 20  # bytes; few have over 10,000
 NRRD_TYPES = {
@@ -88,7 +88,9 @@ def read_header(path: Path) -> Header:
     """The fields of the header, whichever of the two formats it is in."""
     with path.open("rb") as stream:
         text = stream.read(HEADER_LIMIT)
-    return nrrd_header(path, text) if re.match(rb"NRRD000[1-5]\r?\n", text) else meta_header(path, text)
+    header = nrrd_header(path, text) if re.match(rb"NRRD000[1-5]\r?\n", text) else meta_header(path, text)
+    check_origin(path, header.affine)
+    return header
 
 
 def nrrd_header(path: Path, text: bytes) -> Header:

@@ -19,7 +19,7 @@ from nibabel.wrapstruct import WrapStructError
 from copdvae.errors import ReadError
 from copdvae.read.geometry import Placement, place, summary
 from copdvae.read.volume import Volume
-from copdvae.read.voxels import Stored, check_sizes, read_hu, read_map
+from copdvae.read.voxels import Stored, check_origin, check_sizes, read_hu, read_map
 
 READER = "nifti"
 HEADERS = {348: (nibabel.Nifti1Header, b"n+1"), 540: (nibabel.Nifti2Header, b"n+2")}  # by the header's own size
@@ -95,6 +95,7 @@ def read_header(path: Path) -> Header:
     affine = RAS_TO_LPS @ np.diag([UNITS_MM[unit]] * 3 + [1.0]) @ (qform if sform is None else sform)
     shape = (dims[2], dims[1], dims[0])
     placement = place(shape, affine, path)
+    check_origin(path, affine)
 
     warnings = list(placement.warnings)
     if sform is not None and qform is not None and not np.allclose(sform, qform, atol=DISAGREEMENT_MM):

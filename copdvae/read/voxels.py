@@ -21,9 +21,10 @@ import numpy as np
 
 from copdvae.errors import ReadError
 from copdvae.read.geometry import DEFLATE_LIMIT, Placement, clamp
-from copdvae.read.limits import CHUNK, SWELLING_LIMIT
+from copdvae.read.limits import CHUNK, SWELLING_LIMIT, of_the_disk
 
 UNPROVEN_VOXELS = 1 << 26  # 256 MiB as float32: up to here a small file may claim what it likes
+FURTHEST_MM = 1e6
 SKIP_LIMIT = 1 << 26  # bytes between header and voxels; NIfTI extensions have some thousand
 
 
@@ -43,6 +44,12 @@ class Stored:
     @property
     def scaled(self) -> bool:
         return (self.slope, self.intercept) != (1.0, 0.0)
+
+
+def check_origin(path: Path, affine: np.ndarray) -> None:
+    """Refuse a volume that would lie a kilometre away: a number as large swallows the steps from voxel to voxel."""
+    if np.abs(affine[:3, 3]).max() > FURTHEST_MM:
+        raise ReadError(f"{path}: its first voxel lies over {FURTHEST_MM:g} mm from the origin; is the header damaged?", "damaged_file")
 
 
 def check_sizes(path: Path, stored: Stored, is_ct: bool = True) -> None:
@@ -138,7 +145,7 @@ def slices(path: Path, stored: Stored) -> Iterator[np.ndarray]:
                     yield values * stored.slope + stored.intercept if stored.scaled else values
             stream.read(1)  # the end of a compressed stream is where its checksum is compared
     except (OSError, EOFError, zlib.error) as error:
-        if getattr(error, "errno", None) is not None:  # the file system's, not the data's
+        if of_the_disk(error):
             raise
         raise ReadError(f"{path}: its voxels break off, or are not what was compressed; copy it again", "truncated") from None
 

@@ -15,7 +15,7 @@ from xml.etree.ElementTree import ParseError
 from xml.parsers import expat
 
 from copdvae.errors import ReadError
-from copdvae.read.limits import CHUNK, TABLE_BYTES, TABLE_CELLS, most_of, too_large
+from copdvae.read.limits import CHUNK, TABLE_BYTES, TABLE_CELLS, most_of, of_the_disk, too_large
 
 CELL_TAGS = frozenset(("row", "c", "v", "f", "is", "si", "t", "r", "rPr", "phoneticPr"))
 OTHER_TAGS = 100_000  # of all others; Excel allows 65,490 styles
@@ -37,7 +37,7 @@ def read_workbook(path: Path, sheet: str | None) -> list[list[str]]:
     except OPEN_ERRORS:
         raise ReadError(f"{path}: not an Excel workbook that can be read (damaged, or with a password?)", "unreadable_table") from None
     except OSError as error:
-        if error.errno is not None:
+        if of_the_disk(error):
             raise
         raise ReadError(f"{path}: an archive without a workbook in it", "unreadable_table") from None
 

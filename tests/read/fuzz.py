@@ -331,6 +331,8 @@ def nifti_slabs(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
 def itk_slabs(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     import SimpleITK as sitk
 
+    if b"CompressedData = True" in path.read_bytes() and b"\nCompressedDataSize = " not in path.read_bytes():
+        raise ValueError("SimpleITK says 'Uncompress failed' and gives what memory held")
     name = "NrrdImageIO" if path.read_bytes().startswith(b"NRRD") else "MetaImageIO"
     image = sitk.ReadImage(str(path), imageIO=name)
     values = sitk.GetArrayFromImage(image).astype(np.float64).transpose(2, 1, 0)
@@ -516,6 +518,8 @@ def main() -> None:
         "names_on_stderr": said.count(b"SECRET"), "outcomes": {name: dict(sorted(counts.items())) for name, counts in by_format.items()},
         "versions": versions(),
     }  # fmt: skip
+    for number, name, found, seconds, size in sorted(results, key=lambda result: -result[4])[:5]:
+        print(f"{number} {name}: {size / 2**20:.0f} MiB, {seconds:.2f} s, {found[:60]}")
     print(json.dumps({key: value for key, value in record.items() if key != "outcomes"}, indent=1))
     if options.out:
         options.out.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")

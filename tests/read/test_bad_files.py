@@ -110,7 +110,8 @@ def test_row_51_a_metaimage_with_a_spacing_of_nothing_or_less_or_in_another_unit
         (b"encoding: raw", b"encoding: raw\nspacings: 1 1 1", "damaged_file"),
         (b"sizes: 4 5 6", b"sizes: 4 5 6\nsizes: 2 5 6", "damaged_file"), (b"endian: little\n", b"", "damaged_file"),
         (b"encoding: raw", b"encoding: raw\ncontent: anything", ""), (b"encoding: raw", b"encoding: raw\nPatient:=anyone", ""),
-        (b"space origin: (0,0,0)", b"space origin: (0,0)", "damaged_file"), (b"\n\n", b"\n", "damaged_file"),
+        (b"space origin: (0,0,0)", b"space origin: (0,0)", "damaged_file"),
+        (b"space origin: (0,0,0)", b"space origin: (0,0,1e308)", "damaged_file"), (b"\n\n", b"\n", "damaged_file"),
     ],
 )  # fmt: skip
 def test_rows_50_and_51_fields_of_a_nrrd_that_would_change_the_image_are_read_or_refused(tmp_path, old, new, reason):
@@ -262,6 +263,7 @@ def test_row_48_a_slope_that_makes_voxels_infinite_is_refused_without_a_word_on_
         (lambda header: header.__setitem__("xyzt_units", 5), "damaged_file"),
         (lambda header: header.__setitem__("dim", [3, 4, -5, 6, 1, 1, 1, 1]), "single_slice"),
         (lambda header: header.__setitem__("sizeof_hdr", 0), "damaged_file"),
+        (lambda header: header["srow_z"].__setitem__((0, 3), 1e30), "damaged_file"),
     ],
 )
 def test_a_nifti_header_that_makes_no_sense_is_refused(tmp_path, change, reason):
