@@ -194,8 +194,11 @@ def read_traits(slice_: Slice) -> tuple[tuple[str, str], ...]:
 
 def is_axial(orientations: list[np.ndarray]) -> bool:
     """Whether most slices lie across the body; unknown counts as yes, so that the lack is named and not passed over."""
-    normals = [np.cross(each[:3], each[3:]) for each in orientations]
-    return not normals or bool(np.median([abs(normal).argmax() == 2 for normal in normals]))
+    if not orientations:
+        return True
+    both = np.array(orientations)  # (N, 6)
+    normals = np.cross(both[:, :3], both[:, 3:])
+    return bool(np.median(np.abs(normals).argmax(axis=1) == 2))
 
 
 def coverage_of(positions: list[np.ndarray]) -> float:
