@@ -2,9 +2,11 @@
 
 Columns: `subject_id`, `split`, posterior means and standard deviations. Means are `u_0 ..` and `v_0 ..` where the method places u itself,
 `z_0 ..` where u is found by rank or is all of them, `p_0 ..` where the outputs are predictions; standard deviations end in `_std`.
+A method that infers classes adds their probabilities, `c_gold_0 ..` for a label `gold`, or `c_0_0 ..` where its variables have no names.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,8 +16,8 @@ from copdvae.batches import Batches
 from copdvae.dataset import AugmentConfig, Subjects
 from copdvae.files import write_with
 from copdvae.networks import VAE
-from copdvae.objectives import Objective
-from copdvae.supervision.labels import LabelsConfig, fit_labels
+from copdvae.objectives import Batch, Objective
+from copdvae.supervision.labels import LabelsConfig, class_columns, fit_labels
 from copdvae.train import RunConfig, choose_device, load_run
 
 CHUNK = 64
@@ -33,6 +35,7 @@ def encode(subjects: Subjects, folder: Path, split: pd.Series, told: pd.DataFram
     table = pd.DataFrame({"subject_id": subjects.ids, "split": split.reindex(subjects.ids).fillna("").to_numpy()})
     table[names] = mean
     table[[f"{name}_std" for name in names]] = std
+    table = table.join(class_probabilities(subjects, config, net, objective))
     write_with(folder / "latents.parquet", lambda temporary: table.to_parquet(temporary, index=False))
     return table
 
@@ -61,6 +64,26 @@ def posterior(
     """Means and standard deviations of q(z|x): (N, D), (N, D) float32. Images are not augmented; `labels` (N, T): see `encode`."""
     device = choose_device(config.train.device)
     net, objective = net.to(device).eval(), objective.to(device).eval()
-    everyone = Batches(subjects, np.arange(len(subjects)), CHUNK, 0, "image", AugmentConfig(), labels=labels)
-    found = [objective.posterior(net, batch.to(device)) for batch in everyone.whole(CHUNK)]
+    found = [objective.posterior(net, batch.to(device)) for batch in everyone(subjects, labels)]
     return torch.cat([q.loc for q in found]).cpu().numpy(), torch.cat([q.scale for q in found]).cpu().numpy()
+
+
+@torch.no_grad()
+def class_probabilities(subjects: Subjects, config: RunConfig, net: VAE, objective: Objective) -> pd.DataFrame:
+    """q(c|x) of every discrete variable that the method infers, a column a class, a row a subject; no column where it infers none."""
+    infer: Any = getattr(objective, "class_probabilities", None)
+    if infer is None:
+        return pd.DataFrame(index=range(len(subjects)))
+    device = choose_device(config.train.device)
+    net, objective = net.to(device).eval(), objective.to(device).eval()
+    found = zip(*[infer(net, batch.to(device)) for batch in everyone(subjects, None)], strict=True)  # of each variable, its batches
+    shares = [torch.cat(own).cpu().numpy() for own in found]  # (N, L_k) each
+    settings: LabelsConfig | None = getattr(config.method, "labels", None)
+    variables = settings.columns if settings is not None else map(str, range(len(shares)))
+    tables = [pd.DataFrame(own, columns=class_columns(name, own.shape[1])) for name, own in zip(variables, shares, strict=True)]
+    return pd.concat(tables, axis=1)
+
+
+def everyone(subjects: Subjects, labels: np.ndarray | None) -> list[Batch]:
+    """Every subject once, in order, not augmented."""
+    return Batches(subjects, np.arange(len(subjects)), CHUNK, 0, "image", AugmentConfig(), labels=labels).whole(CHUNK)

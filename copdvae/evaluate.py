@@ -2,7 +2,8 @@
 
 For each run and target: 5-NN with neighbours from training subjects, scored on test subjects by R2 and MAE (numbers) or Cohen's kappa over
 the six GOLD categories; grouped MIG over all encoded subjects. Beside them baselines, and on a synthetic study the ceilings that its
-known truth sets. Everything is a table:
+known truth sets. Where a method infers the labels that it is told, also how near it comes to those of test subjects: `label_l2` (paper C:
+the mean distance, in the unit that it is told; 0 is best) and `accuracy` (paper D: the share of right classes; 1 is best). All are tables:
 
     scores.csv        method, seed, target, metric, value, low, high, ceiling, n, note      seed "mean": over the seeds
     differences.csv   method, other, target, metric, value, low, high                       paired, on the same resamples
@@ -16,17 +17,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pydantic import Field
+from scipy.special import expit
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from copdvae.config import Config
-from copdvae.metrics.bootstrap import mean_over_seeds, paired_difference, percentile_interval
+from copdvae.metrics.accuracy import accuracy
+from copdvae.metrics.bootstrap import Interval, mean_over_seeds, paired_difference, percentile_interval
 from copdvae.metrics.chen_mig import chen_mig
 from copdvae.metrics.grouped_mig import grouped_mig_interval
 from copdvae.metrics.information import cut_at_deciles, rank_latents
+from copdvae.metrics.label_error import distances
 from copdvae.metrics.neighbours import GOLD_SIX, GOLD_STAGES, kappa, knn_classification, knn_regression, mae, quadratic_kappa, r2
-from copdvae.supervision.labels import GOLD_CLASSES
+from copdvae.supervision.labels import GOLD_CLASSES, Labels, LabelsConfig, class_columns, fit_labels, labels_from
 
 REAL_TARGETS = ("fev1_pp", "emphysema_pct", "gas_trapping_pct")
 TARGETS = (*REAL_TARGETS, "gold")
@@ -217,6 +221,98 @@ def mig_rows(
             rows.append(common | {"metric": "grouped_mig_chen"} | found.plain._asdict())
             rows.append(common | {"metric": "grouped_mig_chen_adjusted"} | found.adjusted._asdict())
     return rows
+
+
+def label_rows(
+    method: str, runs: dict[int, tuple[pd.DataFrame, dict[str, Any]]], told: pd.DataFrame, truth: Truth, config: EvaluateConfig
+) -> list[dict[str, Any]]:
+    """How near the labels that a method infers come to those of test subjects: none where it infers none.
+
+    `runs`: latents and run.json by seed. `told`: the columns that may be labels, of all subjects, indexed by subject_id. A row a label, and
+    for `label_l2` of several labels one of all together, as paper C has it, whose target joins their names by "+".
+    """
+    inferred = {seed: labels for seed, (latents, facts) in runs.items() if (labels := inferred_labels(latents, facts)) is not None}
+    if not inferred:
+        return []
+    fitted = labels_from(runs[next(iter(inferred))][1]["labels"])  # from the training subjects, which all seeds share
+    test = truth.split.index[(truth.split == config.part).to_numpy()].intersection(told.index)
+    for values in inferred.values():
+        test = test.intersection(values.index)
+    by_seed = {seed: values.loc[test].to_numpy(float) for seed, values in inferred.items()}
+    rows = label_scores(fitted, told.loc[test], by_seed, config)
+    if len(by_seed) > 1:
+        rows += label_scores(fitted, told.loc[test], {"mean": list(by_seed.values())}, config)
+    return [{"method": method} | row for row in rows]
+
+
+def label_baselines(all_facts: list[dict[str, Any]], told: pd.DataFrame, truth: Truth, config: EvaluateConfig) -> list[dict[str, Any]]:
+    """What says nothing of a subject reaches: the training mean, or the most frequent class, for every kind of label that is inferred."""
+    train, test = (truth.split.index[(truth.split == part).to_numpy()].intersection(told.index) for part in ("train", config.part))
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for facts in all_facts:
+        if not (facts.get("labels") or {}).get("inferred"):
+            continue
+        fitted = fit_labels(told.loc[train], LabelsConfig.parse(facts["labels"]["settings"]))
+        known = fitted.of(told.loc[train])
+        modes = [np.bincount(own[~np.isnan(own)].astype(int)).argmax() for own in known.T] if fitted.config.kind == "class" else None
+        constant = np.tile(np.nanmean(known, axis=0) if modes is None else np.array(modes, float), (len(test), 1))
+        for row in label_scores(fitted, told.loc[test], {"": constant}, config):
+            found.setdefault((row["target"], row["metric"], row["note"]), {"method": "mean"} | row)
+    return list(found.values())
+
+
+def inferred_labels(latents: pd.DataFrame, facts: dict[str, Any]) -> pd.DataFrame | None:
+    """The labels that a run's latents say, in the unit that it was told, a column a label; None where it infers none."""
+    labels = facts.get("labels") or {}  # runs of versions before 0.2.0 have none
+    if not labels.get("inferred"):
+        return None
+    fitted = labels_from(labels)
+    if labels["inferred"] == "classes":
+        names = [class_columns(name, size) for name, size in zip(fitted.config.columns, fitted.config.sizes, strict=True)]
+        values = np.column_stack([latents[own].to_numpy().argmax(axis=1) for own in names])
+    else:
+        values = latents[[f"u_{k}" for k in range(len(fitted.config.columns))]].to_numpy(float)
+        values = expit(values) if labels["inferred"] == "logit" else values
+    return pd.DataFrame(values, columns=list(fitted.config.columns), index=latents.index)
+
+
+def label_scores(
+    fitted: Labels, told: pd.DataFrame, inferred: dict[Any, np.ndarray | list[np.ndarray]], config: EvaluateConfig
+) -> list[dict[str, Any]]:
+    """Rows of scores.csv but for the method: labels inferred (n, T) by seed, or a list of them whose mean score is taken."""
+    names, true = fitted.config.columns, fitted.of(told)  # (T,), (n, T)
+    metric = "accuracy" if fitted.config.kind == "class" else "label_l2"
+    places = [[k] for k in range(len(names))] + ([list(range(len(names)))] if metric == "label_l2" and len(names) > 1 else [])
+    rows = []
+    for place in places:
+        known = ~np.isnan(true[:, place]).any(axis=1)
+        if not known.any():
+            continue
+        common = {"target": "+".join(names[k] for k in place), "metric": metric, "n": int(known.sum())}
+        common["note"] = unit_of(fitted.config, place[0])
+        for seed, values in inferred.items():
+            several = values if isinstance(values, list) else [values]
+            interval = label_interval(metric, true[:, place], [one[:, place] for one in several], config)
+            rows.append(common | {"seed": seed} | interval._asdict())
+    return rows
+
+
+def label_interval(metric: str, true: np.ndarray, inferred: list[np.ndarray], config: EvaluateConfig) -> Interval:
+    """Mean over seeds of the score of inferred labels against true ones: (n, T) each, one column for classes."""
+    options = {"draws": config.draws, "seed": config.seed}
+    if metric == "accuracy":
+        return mean_over_seeds(accuracy, true[:, 0], np.column_stack([one[:, 0] for one in inferred]), **options)
+    apart = np.mean([distances(one, true) for one in inferred], axis=0)
+    return percentile_interval(lambda distance: distance.mean(axis=-1), apart, **options)
+
+
+def unit_of(labels: LabelsConfig, place: int) -> str:
+    """The unit of a label's score, or what its classes are."""
+    if labels.bins:
+        return f"{labels.bins} equally frequent classes"
+    if labels.categories:
+        return f"classes {', '.join(f'{value:g}' for value in labels.categories[place])}"
+    return {"zscore": "in standard deviations of training subjects", "unit": "in ranges of training subjects"}[labels.kind]
 
 
 def difference_rows(everything: Predictions, of: list[str], truth: Truth, config: EvaluateConfig) -> list[dict[str, Any]]:

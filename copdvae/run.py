@@ -29,6 +29,8 @@ from copdvae.evaluate import (
     Predictions,
     baselines,
     difference_rows,
+    label_baselines,
+    label_rows,
     mig_rows,
     prediction_rows,
     predictions_of_run,
@@ -184,12 +186,14 @@ def evaluate(study: Study) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     collapsed: list[str] = []
     leading: list[str] = []
+    runs: dict[str, dict[int, tuple[pd.DataFrame, dict[str, Any]]]] = {}  # latents and run.json, by method and seed
     leaking: set[str] = set()  # scored, marked, and compared with nothing
     for config in plan(study, tables):
         folder = out / "runs" / config.id
         if not (folder / "latents.parquet").is_file():
             raise ConfigError(f"{config.id} is not trained yet; run `copdvae train` first")
         facts, latents = json.loads((folder / "run.json").read_text()), read_latents(folder)
+        runs.setdefault(config.method.name, {})[config.seed] = latents, facts
         everything.setdefault(config.method.name, {})[config.seed] = predictions_of_run(latents, facts, truth, study.evaluate)
         rows += mig_rows(config.method.name, config.seed, latents, facts, truth, study.evaluate)
         collapsed += [f"{config.method.name}, seed {config.seed}: {facts['collapse']}"] if facts["collapse"] else []
@@ -199,6 +203,10 @@ def evaluate(study: Study) -> pd.DataFrame:
     everything |= {name: {"": found} for name, found in baselines(truth, study.evaluate).items()}
     for method, found in everything.items():
         rows += score_rows(method, found, truth, tops, study.evaluate)
+    told_to_all = cohort_labels(tables, ("train", "validation", "test"))  # for scoring alone
+    for method, by_seed in runs.items():
+        rows += label_rows(method, by_seed, told_to_all, truth, study.evaluate)
+    rows += label_baselines([facts for by_seed in runs.values() for _, facts in by_seed.values()], told_to_all, truth, study.evaluate)
     rows = [row | {"note": "leaks", "ceiling": None} if row["method"] in leaking else row for row in rows]
     compared = {method: found for method, found in everything.items() if method not in leaking}
 

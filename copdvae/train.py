@@ -298,10 +298,23 @@ class Run:
             "best": self.best, "collapse": self.collapse(), "parameters": sum(p.numel() for p in self.net.parameters()),
             "subjects": {part: len(self.cohort.rows(part)) for part in ("train", "validation", "test")},
             "pairs": len(self.batches.pairs) if self.batches.pairs is not None else None,
-            "data": config.data, "config": digest_of(yaml.safe_dump(config.plain())), "version": __version__,
+            "labels": self.told_labels(), "data": config.data, "config": digest_of(yaml.safe_dump(config.plain())), "version": __version__,
             "device": device_name(self.device), "processes": processes.count(),
             "torch": torch.__version__, "python": platform.python_version(), "last_log": self.log.last(),
         }  # fmt: skip
+
+    def told_labels(self) -> dict[str, Any] | None:
+        """How columns become the labels that the method is told, and how it says a subject's own: what scoring these needs.
+
+        `inferred`: "u", one a label; "logit", one a label in [0, 1]; "classes", by the class probabilities in latents.parquet; or None.
+        """
+        settings: LabelsConfig | None = getattr(self.config.method, "labels", None)
+        if settings is None:
+            return None
+        kinds: dict[str | None, str] = {"l2": "u", "cross_entropy": "logit"}
+        classes = "classes" if hasattr(self.objective, "class_probabilities") else None
+        inferred = kinds.get(getattr(self.config.method, "label_loss", None), classes)
+        return fit_labels(self.cohort.table(self.cohort.rows("train")), settings).plain() | {"inferred": inferred}
 
     @torch.no_grad()
     def collapse(self) -> str | None:

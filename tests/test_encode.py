@@ -7,7 +7,8 @@ import torch
 from tiny import NETWORK, made_cohort, made_net, made_subjects, run_config
 
 from copdvae.encode import encode, latent_names, posterior
-from copdvae.objectives import Objective
+from copdvae.objectives import Batch, Objective
+from copdvae.objectives.parted_vae import PartedVAEConfig
 from copdvae.train import load_run, train_run
 
 
@@ -64,6 +65,38 @@ def test_a_channel_that_is_absent_is_told_to_the_network():
     there, _ = posterior(claimed, config, net, Objective())
     assert not np.allclose(absent[1], there[1])
     np.testing.assert_allclose(absent[[0, 2, 3]], there[[0, 2, 3]], atol=1e-6)
+
+
+TWO = {"columns": ["gold", "fev1_fvc"], "kind": "class", "bins": 3}
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({}, [f"c_gold_{k}" for k in range(6)]),
+        ({"labels": TWO}, [f"c_{name}_{k}" for name in ("gold", "fev1_fvc") for k in range(3)]),
+        ({"labels": None, "values": [2, 4]}, ["c_0_0", "c_0_1", "c_1_0", "c_1_1", "c_1_2", "c_1_3"]),
+    ],
+    ids=str,
+)
+def test_a_method_that_infers_classes_has_their_probabilities_beside_its_latents(tmp_path, settings, names):
+    """Each subject's own, one image at a time."""
+    cohort, chosen = made_cohort(), PartedVAEConfig.parse(settings)
+    two = NETWORK.model_copy(update={"u": 2, "v": 8})
+    config = run_config("parted_vae").model_copy(update={"method": chosen, "network": two})
+    folder = train_run(cohort, config, tmp_path, lambda line: None)
+    table = encode(cohort.subjects, folder, cohort.split)
+    assert [name for name in table if name.startswith("c_")] == names
+    assert [name for name in table if not name.startswith("c_")] == [
+        "subject_id", "split", *latent_names(config), *[f"{name}_std" for name in latent_names(config)]
+    ]  # fmt: skip
+    _, net, objective = load_run(folder, cohort.subjects.image.shape[1:])
+    for k in (0, 17, 39):
+        image = torch.from_numpy(cohort.subjects.scaled(cohort.subjects.image[[k]], cohort.subjects.lung[[k]]))
+        with torch.no_grad():
+            shares = objective.class_probabilities(net, Batch(image, image < 0.5, torch.ones(1, 2)))
+        np.testing.assert_allclose(table.loc[k, names].to_numpy(float), torch.cat(shares, dim=1)[0], atol=1e-5)
+    np.testing.assert_allclose(table[names].sum(axis=1), 1 if not settings else 2, atol=1e-5)
 
 
 def test_a_subject_without_a_part_is_encoded_too(tmp_path):

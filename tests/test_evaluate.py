@@ -1,11 +1,16 @@
 """Scores of made-up latents whose right answer is known."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import cohen_kappa_score, r2_score
 from sklearn.neighbors import KNeighborsRegressor
+from tiny import made_cohort, run_config
 
+from copdvae.encode import encode
 from copdvae.evaluate import (
     FIRST_METRIC,
     TARGETS,
@@ -13,13 +18,19 @@ from copdvae.evaluate import (
     Truth,
     baselines,
     difference_rows,
+    label_baselines,
+    label_rows,
     mig_rows,
     prediction_rows,
     predictions_of_run,
+    read_latents,
     score_rows,
     standardised,
     u_columns,
 )
+from copdvae.objectives import Batch
+from copdvae.supervision.labels import GOLD_CLASSES, LabelsConfig, class_columns, fit_labels, labels_from
+from copdvae.train import load_run, train_run
 
 CONFIG = EvaluateConfig(draws=200)
 FACTS = {"pairwise": {"readout": "u", "u": 1, "latents": 4}, "vae": {"readout": "ranked", "u": 1, "latents": 4}}
@@ -263,6 +274,165 @@ def test_chen_s_gap_is_of_the_posteriors_and_says_how_wide_they_are():
     deterministic = codes.assign(v_0_std=0.0)
     rows = mig_rows("it", 0, deterministic, FACTS["pairwise"], truth, CONFIG)
     assert {row["metric"] for row in rows} == {"grouped_mig", "grouped_mig_adjusted"}
+
+
+# Labels that a method infers itself.
+
+
+def told_of(truth) -> pd.DataFrame:
+    """Columns that may be labels, FEV1/FVC among them; unknown for one test subject each."""
+    told = truth.targets.assign(fev1_fvc=0.9 - 0.4 * (100 - truth.targets["fev1_pp"]) / 60)
+    told.loc["S001", "fev1_pp"] = told.loc["S005", "fev1_fvc"] = np.nan
+    return told
+
+
+def facts_told(truth, inferred, **settings) -> dict:
+    training = told_of(truth).loc[truth.split == "train"]
+    return {"labels": fit_labels(training, LabelsConfig.parse(settings)).plain() | {"inferred": inferred}}
+
+
+def labelled(truth, *runs):
+    """Rows by target and seed, for runs of (latents, run.json), and the baselines."""
+    by_seed = dict(enumerate(runs))
+    found = label_rows("it", by_seed, told_of(truth), truth, CONFIG)
+    found += label_baselines([facts for _, facts in runs], told_of(truth), truth, CONFIG)
+    return pd.DataFrame(found).set_index(["method", "target", "seed"])
+
+
+def latents_saying(truth, u_0, u_1) -> pd.DataFrame:
+    return pd.DataFrame({"u_0": u_0, "u_1": u_1, "u_0_std": 0.1, "u_1_std": 0.1, "v_0": 0.0}, index=truth.targets.index)
+
+
+def test_inferred_labels_that_are_off_by_so_much_score_so_much():
+    """In the unit that was told, z-scores by training subjects: .3 and .4 off in two labels are .5 off in both."""
+    truth, facts = made_truth(), facts_told(made_truth(), "u")
+    exact = labels_from(facts["labels"]).of(told_of(truth)).astype(float)
+    sign = np.resize([1, -1], len(exact))
+    found = labelled(truth, (latents_saying(truth, exact[:, 0] + 0.3 * sign, exact[:, 1] - 0.4), facts))
+    for target, by_hand, n in (("fev1_pp", 0.3, 99), ("fev1_fvc", 0.4, 99), ("fev1_pp+fev1_fvc", 0.5, 98)):
+        row = found.loc[("it", target, 0)]
+        assert row[["metric", "n", "note"]].tolist() == ["label_l2", n, "in standard deviations of training subjects"]
+        assert row[["value", "low", "high"]].tolist() == pytest.approx([by_hand] * 3, abs=1e-6)
+    assert set(found.index.get_level_values("seed")) == {0, ""}
+
+
+def test_the_training_mean_is_the_baseline_of_inferred_labels():
+    truth, told = made_truth(), told_of(made_truth())
+    facts = facts_told(truth, "u", columns=["fev1_fvc", "fev1_pp"])
+    found = labelled(truth, (latents_saying(truth, 0.0, 0.0), facts))
+    train, test = (told[truth.split == part] for part in ("train", "test"))
+    far = (test - train.mean()) / train.std(ddof=0)
+    for target in ("fev1_pp", "fev1_fvc"):
+        row = found.loc[("mean", target, "")]
+        assert row["value"] == pytest.approx(far[target].abs().mean(), rel=1e-5)
+        assert row["low"] < row["value"] < row["high"]
+        assert found.loc[("it", target, 0), "value"] == pytest.approx(row["value"], rel=1e-5), "it says the mean of everyone"
+    both = np.hypot(far["fev1_pp"], far["fev1_fvc"]).dropna().mean()
+    assert found.loc[("mean", "fev1_fvc+fev1_pp", ""), "value"] == pytest.approx(both, rel=1e-5)
+
+
+def test_a_logit_of_u_is_read_as_the_label_that_it_stands_for():
+    truth, facts = made_truth(), facts_told(made_truth(), "logit", kind="unit")
+    exact = labels_from(facts["labels"]).of(told_of(truth)).astype(float).clip(1e-6, 1 - 1e-6)
+    logit = np.log(exact / (1 - exact))
+    found = labelled(truth, (latents_saying(truth, logit[:, 0], 50.0), facts))
+    assert found.loc[("it", "fev1_pp", 0), "value"] == pytest.approx(0, abs=1e-5)
+    assert found.loc[("it", "fev1_fvc", 0), "value"] == pytest.approx(
+        1 - np.nanmean(exact[(truth.split == "test").to_numpy(), 1]), rel=1e-4
+    )
+    assert found["note"].unique().tolist() == ["in ranges of training subjects"]
+
+
+def probabilities(truth, **said) -> pd.DataFrame:
+    """Class probabilities of variables: .6 for the class that is said, the rest for the others."""
+    tables = [pd.DataFrame({"u_0": 0.0}, index=truth.targets.index)]
+    for name, (classes, size) in said.items():
+        one_hot = np.eye(size)[np.asarray(classes, int)]
+        tables.append(pd.DataFrame(0.4 / size + 0.6 * one_hot, columns=class_columns(name, size), index=truth.targets.index))
+    return pd.concat(tables, axis=1)
+
+
+def test_accuracy_is_the_share_of_right_classes_among_those_that_are_known():
+    """Three of four right by making; who never smoked has no class."""
+    truth, order = made_truth(never=80), (4.0, 3.0, 2.0, 1.0, 0.0, -1.0)
+    facts = facts_told(truth, "classes", columns=["gold"], kind="class", categories=[order])
+    number = truth.targets["gold"].map({value: k for k, value in enumerate(order)}).fillna(0).astype(int)
+    known_test = ((truth.split == "test") & truth.targets["gold"].notna()).to_numpy()
+    wrong = np.zeros(len(number), bool)
+    wrong[np.flatnonzero(known_test)[::4]] = True
+    found = labelled(truth, (probabilities(truth, gold=(np.where(wrong, (number + 1) % 6, number), 6)), facts))
+    row = found.loc[("it", "gold", 0)]
+    assert row[["metric", "n"]].tolist() == ["accuracy", known_test.sum()] == ["accuracy", 80]
+    assert row["value"] == pytest.approx(0.75)
+    assert row["low"] < 0.75 < row["high"]
+    assert row["note"] == "classes 4, 3, 2, 1, 0, -1"
+    train, test = (truth.targets.loc[truth.split == part, "gold"] for part in ("train", "test"))
+    assert found.loc[("mean", "gold", ""), "value"] == pytest.approx((test.dropna() == train.mode().iloc[0]).mean())
+
+
+def test_each_of_several_discrete_variables_is_scored_by_itself():
+    truth = made_truth()
+    facts = facts_told(truth, "classes", columns=["fev1_pp", "gold"], kind="class", bins=3)
+    true = labels_from(facts["labels"]).of(told_of(truth))
+    found = labelled(truth, (probabilities(truth, fev1_pp=(np.nan_to_num(true[:, 0]), 3), gold=(2 - true[:, 1], 3)), facts))
+    assert found.loc[("it", "fev1_pp", 0), "value"] == 1
+    middle = (true[(truth.split == "test").to_numpy(), 1] == 1).mean()  # the class that turning round leaves where it is
+    assert found.loc[("it", "gold", 0), "value"] == pytest.approx(middle)
+    assert {target for _, target, _ in found.index} == {"fev1_pp", "gold"}
+
+
+def test_several_seeds_of_inferred_labels_have_a_row_of_their_mean():
+    truth, facts = made_truth(), facts_told(made_truth(), "u")
+    exact = labels_from(facts["labels"]).of(told_of(truth)).astype(float)
+    found = labelled(truth, *[(latents_saying(truth, exact[:, 0] + off, exact[:, 1]), facts) for off in (0.1, 0.2, 0.6)])
+    for target in ("fev1_pp", "fev1_pp+fev1_fvc"):
+        values = [found.loc[("it", target, seed), "value"] for seed in (0, 1, 2, "mean")]
+        assert values == pytest.approx([0.1, 0.2, 0.6, 0.3], abs=1e-6)
+    classes = facts_told(truth, "classes", columns=["gold"], kind="class", bins=2)
+    halves = labels_from(classes["labels"]).of(told_of(truth))[:, 0].astype(int)
+    found = labelled(truth, *[(probabilities(truth, gold=(said, 2)), classes) for said in (halves, 1 - halves)])
+    assert [found.loc[("it", "gold", seed), "value"] for seed in (0, 1, "mean")] == [1, 0, 0.5]
+    assert len(found.loc["mean"]) == 1, "one baseline for both"
+
+
+def test_labels_are_scored_on_test_subjects_alone_and_only_where_they_are_inferred():
+    truth, facts = made_truth(), facts_told(made_truth(), "u")
+    exact = labels_from(facts["labels"]).of(told_of(truth)).astype(float)
+    others = (truth.split != "test").to_numpy()
+    codes = latents_saying(truth, exact[:, 0], exact[:, 1])
+    codes.loc[others, ["u_0", "u_1"]] = 99.0
+    found = labelled(truth, (codes, facts))
+    assert found.xs("it")["value"].to_numpy() == pytest.approx(0, abs=1e-6)
+    for none in ({}, {"labels": None}, {"labels": facts["labels"] | {"inferred": None}}):
+        assert label_rows("it", {0: (codes, none)}, told_of(truth), truth, CONFIG) == []
+        assert label_baselines([none], told_of(truth), truth, CONFIG) == []
+    nobody = told_of(truth)
+    nobody.loc[truth.split == "test", "fev1_pp"] = np.nan
+    assert [row["target"] for row in label_rows("it", {0: (codes, facts)}, nobody, truth, CONFIG)] == ["fev1_fvc"]
+
+
+@pytest.mark.parametrize("method", ["ss_beta_vae", "larvae", "parted_vae"])
+def test_a_trained_run_s_own_files_are_all_that_its_labels_need(tmp_path, method):
+    """Against the network itself, from the run's folder."""
+    cohort = made_cohort()
+    folder = train_run(cohort, run_config(method), tmp_path, lambda line: None)
+    encode(cohort.subjects, folder, cohort.split)
+    facts, codes = json.loads((folder / "run.json").read_text()), read_latents(folder)
+    truth = Truth(cohort.labels, cohort.split, cohort.labels, cohort.labels, {})
+    found = pd.DataFrame(label_rows(method, {0: (codes, facts)}, cohort.labels, truth, CONFIG)).set_index("target")["value"]
+    _, net, objective = load_run(folder, cohort.subjects.image.shape[1:])
+    test, train = cohort.rows("test"), cohort.labels.iloc[cohort.rows("train")]
+    image = torch.from_numpy(cohort.subjects.scaled(cohort.subjects.image[test], cohort.subjects.lung[test]))
+    batch = Batch(image, image < 0.5, torch.ones(len(test), 2))
+    with torch.no_grad():
+        if method == "parted_vae":
+            said = np.array(GOLD_CLASSES)[objective.class_probabilities(net, batch)[0].argmax(dim=1)]
+            assert found["gold"] == pytest.approx((said == cohort.labels["gold"].iloc[test]).mean())
+            return
+        u = objective.posterior(net, batch).loc[:, :2].numpy()
+    for k, name in enumerate(("fev1_pp", "fev1_fvc")):
+        z = (cohort.labels[name].iloc[test] - train[name].mean()) / train[name].std(ddof=0)
+        assert found[name] == pytest.approx((u[:, k] - z).abs().mean(), rel=1e-4)
 
 
 def test_every_prediction_of_a_test_subject_is_written_beside_its_truth():

@@ -39,6 +39,8 @@ TINY = {
         {"method": {"method": "pairwise"}},
         {"method": {"method": "supervised"}},
         {"method": {"method": "wela_vae", "variant": "strict"}},
+        {"method": {"method": "ss_beta_vae", "labels": {"columns": ["fev1_fvc"], "fraction": 0.5}}},
+        {"method": {"method": "parted_vae"}},
     ],
     "evaluate": {"draws": 100},
 }
@@ -61,9 +63,12 @@ def latents(root: Path) -> dict[str, str]:
 @pytest.mark.slow
 def test_a_run_ends_with_scores_of_every_method_baseline_and_target(finished):
     scores = pd.read_csv(finished / "scores.csv")
-    assert {"vae", "pairwise", "supervised", "wela_vae", "mean", "densitometry", "age_sex_height", "density_probe"} == set(scores["method"])
-    assert set(scores["target"]) == {"fev1_pp", "emphysema_pct", "gas_trapping_pct", "gold"}
-    assert list(scores.columns[:8]) == ["method", "seed", "target", "metric", "value", "low", "high", "ceiling"]
+    trained = {"vae", "pairwise", "supervised", "wela_vae", "ss_beta_vae", "parted_vae"}
+    assert set(scores["method"]) == trained | {"mean", "densitometry", "age_sex_height", "density_probe"}
+    labels = scores["metric"].isin(["label_l2", "accuracy"])
+    for method in set(scores["method"]):
+        assert set(scores.loc[~labels & (scores["method"] == method), "target"]) == {"fev1_pp", "emphysema_pct", "gas_trapping_pct", "gold"}
+    assert list(scores.columns) == ["method", "seed", "target", "metric", "value", "low", "high", "ceiling", "n", "note"]
     mean = scores[(scores["method"] == "mean") & (scores["metric"] == "r2")]
     assert (mean["value"] <= 0).all()
     assert set(scores.loc[scores["note"] == "identity", "method"]) == {"densitometry"}
@@ -95,6 +100,28 @@ def test_a_code_that_tells_nothing_is_told_of_in_run_json_evaluation_and_page(fi
 
 
 @pytest.mark.slow
+def test_labels_that_a_method_infers_are_scored_beside_what_knows_nothing(finished):
+    """By hand, from the study's own tables."""
+    scores = pd.read_csv(finished / "scores.csv")
+    found = scores[scores["metric"].isin(["label_l2", "accuracy"])].set_index(["method", "target", "metric"])["value"]
+    l2, share = ("fev1_fvc", "label_l2"), ("gold", "accuracy")
+    assert set(found.index) == {("ss_beta_vae", *l2), ("mean", *l2), ("parted_vae", *share), ("mean", *share)}
+    people = pd.read_csv(finished / "cohort.csv").set_index("subject_id")
+    train, test = (people[people["split"] == part] for part in ("train", "test"))
+    z = ((test["fev1_fvc"] - train["fev1_fvc"].mean()) / train["fev1_fvc"].std(ddof=0)).dropna()
+    u = pd.read_parquet(next(finished.glob("runs/ss_beta_vae-*")) / "latents.parquet").set_index("subject_id")["u_0"]
+    assert found["mean", *l2] == pytest.approx(z.abs().mean(), rel=1e-5)
+    assert found["ss_beta_vae", *l2] == pytest.approx((u[z.index] - z).abs().mean(), rel=1e-5)
+    shares = pd.read_parquet(next(finished.glob("runs/parted_vae-*")) / "latents.parquet").set_index("subject_id")
+    known = test.index[test["gold"] >= -1]
+    inferred = shares.loc[known, [f"c_gold_{k}" for k in range(6)]].to_numpy().argmax(axis=1) - 1
+    assert found["parted_vae", *share] == pytest.approx((inferred == test.loc[known, "gold"]).mean())
+    most = train.loc[train["gold"] >= -1, "gold"].mode().iloc[0]
+    assert found["mean", *share] == pytest.approx((test.loc[known, "gold"] == most).mean())
+    assert "as the methods themselves read" in (finished / "report.html").read_text()
+
+
+@pytest.mark.slow
 def test_pictures_are_of_the_latents_that_are_scored(finished):
     """Also of a method whose encoder is given labels: each walk goes from the 2nd to the 98th percentile of its latent."""
     walked = []
@@ -107,7 +134,7 @@ def test_pictures_are_of_the_latents_that_are_scored(finished):
         known = table["split"].eq("train") & table["subject_id"].isin(load_tables(load_study(finished)).targets["fev1_pp"].dropna().index)
         np.testing.assert_allclose(ends, np.percentile(table.loc[known, about["latent"]], [2, 98]), atol=1e-5)
         walked.append(folder.name.split("-")[0])
-    assert {"vae", "pairwise", "wela_vae"} == set(walked)
+    assert {"vae", "pairwise", "wela_vae", "ss_beta_vae", "parted_vae"} == set(walked)
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from copdvae.metrics.neighbours import knn_regression, r2
 from copdvae.networks import NetworkConfig
 from copdvae.objectives import embedding
 from copdvae.run import stopping
+from copdvae.supervision.labels import fit_labels, labels_from
 from copdvae.supervision.similarity import SimilarityConfig
 from copdvae.train import Log, Run, RunConfig, load_run, target_labels, train_run
 
@@ -234,6 +235,35 @@ def test_a_finished_run_says_what_it_is(tmp_path, method):
     logged = pd.read_csv(folder / "log.csv")
     assert logged["step"].tolist() == [0, 1, 2, 3]
     assert any(column.startswith("grad_") for column in logged), "which term rules is logged"
+
+
+@pytest.mark.parametrize(
+    ("method", "inferred"),
+    [
+        ("ss_beta_vae", "u"), ({"method": "larvae", "label_loss": "cross_entropy", "labels": {"kind": "unit"}}, "logit"),
+        ("parted_vae", "classes"), ("wela_vae", None),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_run_that_is_told_labels_says_how_to_read_them_from_training_subjects_alone(method, inferred):
+    cohort = made_cohort()
+    spoilt = cohort.labels.copy()
+    spoilt.iloc[cohort.rows("test")] = 2
+    spoilt.iloc[cohort.rows("validation")] = 3
+    told = made_run(method, replace(cohort, labels=spoilt)).facts()["labels"]
+    assert told["inferred"] == inferred
+    settings = run_config(method).method.labels
+    again = labels_from(json.loads(json.dumps(told)))
+    assert again.config == settings
+    expected = fit_labels(cohort.table(cohort.rows("train")), settings).of(cohort.labels)
+    np.testing.assert_array_equal(again.of(cohort.labels), expected)
+
+
+@pytest.mark.parametrize(
+    "method", ["vae", "pairwise", "dsd", "supervised", {"method": "parted_vae", "labels": None, "values": [3]}], ids=str
+)
+def test_a_run_that_is_told_no_labels_has_none_to_read(method):
+    assert made_run(method).facts()["labels"] is None
 
 
 def test_a_run_s_name_depends_on_every_setting_but_not_on_the_machine():

@@ -65,6 +65,7 @@ def content(study: Study, small: int) -> dict[str, Any]:
         "difference_figure": figures.difference_figure(study, figures.main_method(scores)),
         "differences": tables.difference_rows(study),
         "others": tables.other_scores(study, scores),
+        "labels": tables.label_tables(study),
         "scatter": figures.scatter_data(study, small),
         "traversals": [entry for method, runs in study.by_method().items() if (entry := traversal_of(study, method, runs))],
         "reconstructions": [

@@ -8,7 +8,7 @@ import pandas as pd
 
 from copdvae.metrics.neighbours import GOLD_SIX, within_one
 from copdvae.report.files import Column, Frame, Study
-from copdvae.report.words import FIRST_METRIC, GOLD, KINDS, MEASURES, METHODS, METRICS, SPLITS, TARGETS
+from copdvae.report.words import FIRST_METRIC, GOLD, KINDS, LABEL_METRICS, MEASURES, METHODS, METRICS, SPLITS, TARGETS
 
 DASH = "–"
 NUMBERS = (
@@ -82,6 +82,7 @@ def first_scores(study: Study) -> Frame:
     """`summary` of each target's first metric alone, the targets in their usual order."""
     empty = pd.DataFrame(columns=["method", "seed", "target", "metric", "value", "low", "high"])
     table = summary(empty if study.scores is None else study.scores)
+    table = table[~table["metric"].isin(list(LABEL_METRICS))]  # which have a table of their own
     first = table.drop_duplicates("target").set_index("target")["metric"].to_dict() | FIRST_METRIC
     table = table[table["metric"] == table["target"].map(first)]
     return table.assign(kind=[study.kind(method) for method in table["method"]])
@@ -143,7 +144,7 @@ def other_scores(study: Study, first: Frame) -> list[dict[str, Any]]:
     """Tables of the metrics that are not in `first`: one a metric, methods x targets."""
     if study.scores is None:
         return []
-    table = summary(study.scores)
+    table = summary(study.scores[~study.scores["metric"].isin(list(LABEL_METRICS))])
     firsts = {(row["target"], row["metric"]) for row in first.to_dict("records")}
     found = []
     for metric in dict.fromkeys(table["metric"]):
@@ -158,6 +159,51 @@ def other_scores(study: Study, first: Frame) -> list[dict[str, Any]]:
             rows.append([method_name(method), *cells])
         found.append({"title": metric_name(metric), "columns": ["Method", *map(target_name, targets)], "rows": rows})
     return found
+
+
+def label_tables(study: Study) -> list[dict[str, Any]]:
+    """How well methods read the labels that they were told from a CT: a table for each metric and unit, methods x labels."""
+    if study.scores is None:
+        return []
+    scores: Frame = study.scores[study.scores["metric"].isin(list(LABEL_METRICS))]
+    units = scores["note"] if "note" in scores else pd.Series("", scores.index)
+    found = []
+    for (metric, unit), part in scores.groupby([scores["metric"], units], sort=False):
+        title, about = LABEL_METRICS[metric]
+        by_key, targets = summary(part).set_index(["method", "target"]), label_targets(part)
+        rows = []
+        for method in [name for name in study.methods() if name in set(part["method"])]:
+            cells = [label_cell(by_key.loc[(method, t)], metric) if (method, t) in by_key.index else DASH for t in targets]
+            rows.append([method_name(method), *cells])
+        heads = [label_name(target) + label_count(part, target) for target in targets]
+        about = about.format(unit=unit or "in the unit that was told")
+        found.append({"title": title, "about": about, "columns": ["Method", *heads], "rows": rows})
+    return found
+
+
+def label_count(scores: Frame, target: str) -> str:
+    """How many subjects a label's scores are of, where that is known."""
+    counts: Column = pd.to_numeric(scores.loc[scores["target"] == target, "n"]) if "n" in scores else pd.Series(dtype=float)
+    return f" (n = {counts.max():.0f})" if counts.notna().any() else ""
+
+
+def label_targets(scores: Frame) -> list[str]:
+    """Single labels in the order of the measures, then several together."""
+    order = list(MEASURES)
+    found = list(dict.fromkeys(scores["target"]))
+    return sorted(found, key=lambda target: ("+" in target, order.index(target) if target in order else len(order)))
+
+
+def label_name(target: str) -> str:
+    names = [MEASURES.get(name, name) for name in target.split("+")]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]} together"
+
+
+def label_cell(row: Column, metric: str) -> str:
+    if metric != "accuracy":
+        return f"{number(row['value'])} ({interval(row['low'], row['high'])})".replace(" ()", "")
+    shown = percent(row["value"]) if np.isfinite(row["value"]) else DASH
+    return f"{shown} ({percent(row['low'])} to {percent(row['high'])})" if np.isfinite(row["low"]) else shown
 
 
 def difference_rows(study: Study) -> list[list[str]]:

@@ -11,6 +11,22 @@ METRICS = {
     "grouped_mig_adjusted": "Information gap, less chance",
     "grouped_mig_chen": "Information gap from posteriors",
     "grouped_mig_chen_adjusted": "Information gap from posteriors, less chance",
+    "label_l2": "Distance of read labels",
+    "accuracy": "Right classes",
+}
+LABEL_METRICS = {  # of methods that read the measures they were told from a CT themselves: title, and what it says
+    "label_l2": (
+        "Spirometry as the methods themselves read it from a CT",
+        "Methods that were told the spirometry of some training subjects also make their own estimate of it for every CT. Shown is how far "
+        "that lies from what was measured, on average over test subjects, {unit}: 0 is perfect, lower is better. The last line is what "
+        "saying the training average of everyone reaches.",
+    ),
+    "accuracy": (
+        "Stages as the methods themselves read them from a CT",
+        "Methods that were told the class of some training subjects also sort every CT into one of these classes. Shown is the share of "
+        "test subjects whose class is right ({unit}): higher is better. The last line is what naming the most frequent training class for "
+        "everyone reaches.",
+    ),
 }
 MEASURES = TARGETS | {
     "age": "Age, years",

@@ -6,7 +6,7 @@ class    the place of t among `categories`, or the number of its quantile bin am
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -72,6 +72,16 @@ class Labels:
         scaled = (values - self.shift) / self.scale
         return (np.clip(scaled, 0, 1) if config.kind == "unit" else scaled).astype(np.float32)
 
+    def plain(self) -> dict[str, Any]:
+        """What JSON can hold, to the last digit; `labels_from` reads it back."""
+        return {"settings": self.config.plain(), **{name: getattr(self, name).tolist() for name in ("shift", "scale", "edges")}}
+
+
+def labels_from(plain: dict[str, Any]) -> Labels:
+    """Fitted labels from what `plain` wrote."""
+    shift, scale, edges = (np.array(plain[name], dtype=float) for name in ("shift", "scale", "edges"))
+    return Labels(LabelsConfig.parse(plain["settings"]), shift, scale, edges)
+
 
 def fit_labels(training: pd.DataFrame, config: LabelsConfig) -> Labels:
     """Fit on the table of training subjects. Raises `ConfigError` where a column is missing, holds words, or says nothing."""
@@ -120,6 +130,11 @@ def class_numbers(column: np.ndarray, categories: tuple[float, ...]) -> np.ndarr
     """The place of each value (N,) among the categories, as float64; NaN where it is none of them."""
     place = {value: float(k) for k, value in enumerate(categories)}
     return np.array([place.get(float(value), np.nan) for value in column])
+
+
+def class_columns(variable: str, classes: int) -> list[str]:
+    """Names of the columns that hold a variable's class probabilities: `c_gold_0 ..`."""
+    return [f"c_{variable}_{number}" for number in range(classes)]
 
 
 def columns_of(table: pd.DataFrame, config: LabelsConfig) -> np.ndarray:

@@ -1,7 +1,12 @@
-"""Write the files of a study that was never run: believable enough to judge the page by eye. `python fake_study.py OUT`."""
+"""Write the files of a study that was never run: believable enough to judge the page by eye.
+
+python fake_study.py OUT          five methods, three seeds
+python fake_study.py OUT --many   as many as configs/copd.yaml has, one seed
+"""
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +20,31 @@ from copdvae.metrics.neighbours import GOLD_SIX, kappa, knn_classification, knn_
 REAL = ("fev1_pp", "emphysema_pct", "gas_trapping_pct")
 CEILINGS = {"fev1_pp": 0.76, "emphysema_pct": 0.70, "gas_trapping_pct": 0.79, "gold": 0.48}
 BASELINES = {"mean": 9, "age_sex_height": 3.5, "density_probe": 1.2, "densitometry": 0.8}
-METHODS = {
-    "pairwise": ("u", 0.55),
-    "pairwise-insp": ("u", 1.0),
-    "vae": ("ranked", 2.8),
-    "beta_vae": ("ranked", 1.9),
-    "supervised": ("direct", 0.5),
+METHODS = {  # by label: method, readout, noise
+    "pairwise": ("pairwise", "u", 0.55),
+    "pairwise-insp": ("pairwise", "u", 1.0),
+    "vae": ("vae", "ranked", 2.8),
+    "beta_vae": ("beta_vae", "ranked", 1.9),
+    "supervised": ("supervised", "direct", 0.5),
 }
+MANY = {
+    "vae": ("vae", "ranked", 2.8), "beta_vae": ("beta_vae", "ranked", 1.9), "factor_vae": ("factor_vae", "ranked", 2.2),
+    "beta_tcvae": ("beta_tcvae", "ranked", 2.4), "dsd": ("dsd", "u", 1.6), "dsd_strict": ("dsd", "u", 2.1),
+    "pairwise": ("pairwise", "u", 0.55), "pairwise_binary": ("pairwise", "u", 0.8), "pairwise_u2": ("pairwise", "u", 0.6),
+    "wela_vae": ("wela_vae", "all", 1.2), "wela_vae_strict": ("wela_vae", "all", 0.05),
+    "ss_beta_vae": ("ss_beta_vae", "u", 0.7), "ss_factor_vae": ("ss_factor_vae", "u", 0.75), "ss_beta_tcvae": ("ss_beta_tcvae", "u", 0.7),
+    "larvae_beta_vae": ("larvae", "u", 0.65), "larvae_factor_vae": ("larvae", "u", 0.7), "larvae_beta_tcvae": ("larvae", "u", 0.66),
+    "parted_vae": ("parted_vae", "u", 1.1), "ml_vae": ("ml_vae", "u", 1.5), "gvae": ("gvae", "u", 1.4),
+    "group_tcvae": ("group_tcvae", "u", 1.7),
+    "ada_gvae": ("ada_gvae", "ranked", 2.0), "ada_ml_vae": ("ada_ml_vae", "ranked", 2.1), "supervised": ("supervised", "direct", 0.5),
+}  # fmt: skip
 MIG = {"pairwise": 0.31, "vae": 0.02, "beta_vae": 0.06}
+LABELLED = ("ss_beta_vae", "ss_factor_vae", "ss_beta_tcvae", "larvae")  # their u is read as spirometry
 HOSTILE = "<b>0042</b><script>alert(1)</script>"
 
 
 def fake_study(
-    out: Path, subjects: int = 600, seeds: int = 3, size: int = 48, bootstrap: int = 200, methods: tuple[str, ...] = tuple(METHODS)
+    out: Path, subjects: int = 600, seeds: int = 3, size: int = 48, bootstrap: int = 200, methods: Iterable[str] = tuple(METHODS)
 ) -> Path:
     """A whole study in `out`: pairwise works, one run has collapsed, one rejection was not expected, one id is hostile."""
     rng = np.random.default_rng(7)
@@ -40,12 +57,12 @@ def fake_study(
     for method, noise in BASELINES.items():
         predicted[method] = {"": predictions(rng, cohort, severity, noise)}
     for method in methods:
-        readout, noise = METHODS[method]
+        base, readout, noise = (MANY | METHODS)[method]
         predicted[method] = {}
         for seed in range(seeds):
             u = severity + noise * rng.normal(size=subjects)
             predicted[method][str(seed)] = predictions(rng, cohort, u, 0.05)
-            write_run(out, method, readout, seed, cohort, u, rng, size)
+            write_run(out, method, base, readout, seed, cohort, u, rng, size)
     write_scores(out, cohort, predicted, bootstrap)
     write_evaluation(out, cohort)
     return out
@@ -140,10 +157,27 @@ def write_scores(out: Path, cohort: pd.DataFrame, predicted: dict, draws: int) -
         for target in (*REAL, "gold"):
             row = {"method": method, "seed": "0", "target": target, "metric": "grouped_mig_adjusted", "value": value, "low": value - 0.04}
             scores.append(row | {"high": value + 0.04})
-    columns = ["method", "seed", "target", "metric", "value", "low", "high", "ceiling", "note"]
-    pd.DataFrame(scores)[columns].to_csv(out / "scores.csv", index=False)
+    scores += label_scores(cohort, [method for method in predicted if (MANY | METHODS).get(method, " ")[0] in (*LABELLED, "parted_vae")])
+    columns = ["method", "seed", "target", "metric", "value", "low", "high", "ceiling", "n", "note"]
+    pd.DataFrame(scores).reindex(columns=columns).to_csv(out / "scores.csv", index=False)
     pd.DataFrame(differences).to_csv(out / "differences.csv", index=False)
     pd.concat(long).dropna().to_csv(out / "predictions.csv", index=False)
+
+
+def label_scores(cohort: pd.DataFrame, methods: list[str]) -> list[dict]:
+    """Labels that methods read from a CT, and the training mean or the most frequent class beside them."""
+    rows, n = [], int((cohort["split"] == "test").sum())
+    for place, method in enumerate([*methods, "mean"] if methods else []):
+        base = "mean" if method == "mean" else (MANY | METHODS)[method][0]
+        common = {"method": method, "seed": "" if method == "mean" else "0", "n": n}
+        for target, best in (("fev1_pp", 0.49), ("fev1_fvc", 0.46), ("fev1_pp+fev1_fvc", 0.74)):
+            value = best * (1.7 if method == "mean" else 1 + 0.03 * place)
+            entry = {"target": target, "metric": "label_l2", "value": value, "low": value - 0.05, "high": value + 0.05}
+            rows += [common | entry | {"note": "in standard deviations of training subjects"}] if base in (*LABELLED, "mean") else []
+        entry = {"target": "gold", "metric": "accuracy", "value": 0.47, "low": 0.41, "high": 0.53, "note": "classes -1, 0, 1, 2, 3, 4"}
+        rows += [common | entry] if base == "parted_vae" else []
+        rows += [common | entry | {"value": 0.31, "low": 0.26, "high": 0.37}] if base == "mean" and "parted_vae" in methods else []
+    return rows
 
 
 def write_evaluation(out: Path, cohort: pd.DataFrame) -> None:
@@ -167,11 +201,14 @@ def write_evaluation(out: Path, cohort: pd.DataFrame) -> None:
 
 
 def write_run(
-    out: Path, method: str, readout: str, seed: int, cohort: pd.DataFrame, u: np.ndarray, rng: np.random.Generator, size: int
+    out: Path, method: str, base: str, readout: str, seed: int, cohort: pd.DataFrame, u: np.ndarray, rng: np.random.Generator, size: int
 ) -> None:
     folder = out / "runs" / f"{method}-s{seed}-0a1b2c3d"
     folder.mkdir(parents=True, exist_ok=True)
-    n, names = len(cohort), {"u": ["u_0", "v_0", "v_1"], "ranked": ["z_0", "z_1", "z_2"], "direct": ["p_0", "p_1", "p_2"]}[readout]
+    letters = {"u": "uvv", "ranked": "zzz", "all": "zzz", "direct": "ppp"}[readout]
+    if base in LABELLED or method.endswith("u2"):
+        letters = "uuv"
+    n, names = len(cohort), [f"{letter}_{letters[:place].count(letter)}" for place, letter in enumerate(letters)]
     latents = pd.DataFrame(np.column_stack([u / np.std(u), rng.normal(size=(n, 2))]), columns=names)
     latents[[f"{name}_std" for name in names]] = 0.2
     latents.insert(0, "subject_id", cohort.index)
@@ -180,16 +217,16 @@ def write_run(
 
     collapse = "u stays at the prior: its KL is 0.004 nats a subject" if (method, seed) == ("pairwise-insp", 2) else None
     pairs, grad_pair = (2868, {"grad_pair": 655.1}) if readout == "u" else (None, {})
+    told = "nothing" if readout == "ranked" and not base.startswith("ada") else "similarities, classes or labels"
     facts = {
-        "study": "Synthetic study of 600", "method": method.split("-")[0], "label": method, "seed": seed, "readout": readout,
+        "study": "Synthetic study of 600", "method": base, "label": method, "seed": seed, "readout": readout,
+        "told": told, "leaks": "its encoder is given the labels" if method == "wela_vae_strict" else "",
         "u": 1, "latents": 3, "parameters": 1_482_133, "pairs": pairs, "seconds": 171.3, "data_share": 0.013, "device": "cpu",
         "version": "0.1.0", "config": "9f3e21ab77c0", "collapse": collapse, "best": {"step": 1800, "score": 0.6},
         "last_log": {"grad_rec": 812.4, "grad_kl_u": 1.73, **grad_pair},
     }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(facts))
-    (folder / "config.yaml").write_text(
-        yaml.safe_dump({"seed": seed, "network": {"u": 1, "v": 15}, "method": {"method": method.split("-")[0]}})
-    )
+    (folder / "config.yaml").write_text(yaml.safe_dump({"seed": seed, "network": {"u": 1, "v": 15}, "method": {"method": base}}))
 
     step = np.arange(0, 2000, 50)
     log = pd.DataFrame({"step": step})
@@ -253,4 +290,5 @@ def blurred(image: np.ndarray, times: int = 1) -> np.ndarray:
 if __name__ == "__main__":
     from copdvae.report import report
 
-    print(report(fake_study(Path(sys.argv[1]))))
+    many = {"methods": tuple(MANY), "seeds": 1} if "--many" in sys.argv else {}
+    print(report(fake_study(Path(sys.argv[1]), **many)))

@@ -15,6 +15,7 @@ from copdvae.report.tables import (
     first_scores,
     flow,
     hide,
+    label_tables,
     middle_seed,
     number,
     other_scores,
@@ -100,6 +101,68 @@ def test_other_metrics_have_tables_of_their_own():
     (table,) = other_scores(study, first_scores(study))
     assert table["title"] == "Mean absolute error"
     assert table["rows"] == [["Pairwise similarities", "12.30 (11.00 to 13.00)"]]
+
+
+SDS = "in standard deviations of training subjects"
+LABELS = pd.concat(
+    [
+        SCORES,
+        scores(
+            [
+                (
+                    "ss_beta_vae",
+                    "0",
+                    "fev1_pp+fev1_fvc",
+                    "label_l2",
+                    0.5,
+                    0.45,
+                    0.55,
+                    np.nan,
+                    "in standard deviations of training subjects",
+                ),
+                ("ss_beta_vae", "0", "fev1_fvc", "label_l2", 0.4, 0.35, 0.45, np.nan, SDS),
+                ("ss_beta_vae", "0", "fev1_pp", "label_l2", 0.3, 0.25, 0.35, np.nan, SDS),
+                ("mean", "", "fev1_fvc", "label_l2", 0.8, 0.7, 0.9, np.nan, SDS),
+                ("larvae", "0", "fev1_pp", "label_l2", 0.1, 0.05, 0.15, np.nan, "in ranges of training subjects"),
+                ("parted_vae", "0", "gold", "accuracy", 0.5, np.nan, np.nan, np.nan, "classes 0, 1"),
+                ("parted_vae", "1", "gold", "accuracy", 0.6, 0.4, 0.8, np.nan, "classes 0, 1"),
+                ("parted_vae", "mean", "gold", "accuracy", 0.55, 0.4, 0.7, np.nan, "classes 0, 1"),
+                ("mean", "", "gold", "accuracy", 0.3, np.nan, np.nan, np.nan, "classes 0, 1"),
+            ]
+        ).assign(n=96),
+    ]
+)
+
+
+def test_labels_that_methods_read_have_tables_by_unit_beside_the_baseline():
+    first, second, third = label_tables(made(scores=LABELS))
+    assert first["columns"] == [
+        "Method",
+        "FEV1 % predicted (n = 96)",
+        "FEV1/FVC (n = 96)",
+        "FEV1 % predicted and FEV1/FVC together (n = 96)",
+    ]
+    assert first["rows"] == [
+        ["SS-β-VAE", "0.30 (0.25 to 0.35)", "0.40 (0.35 to 0.45)", "0.50 (0.45 to 0.55)"],
+        ["Guess the average", "–", "0.80 (0.70 to 0.90)", "–"],
+    ]
+    assert "in standard deviations of training subjects: 0 is perfect" in first["about"]
+    assert second["rows"] == [["LaRVAE", "0.10 (0.05 to 0.15)"]]
+    assert "in ranges of training subjects" in second["about"]
+    assert third["rows"] == [
+        ["PartedVAE", "55\u202f% (40\u202f% to 70\u202f%)"], ["Guess the average", "30\u202f%"]
+    ]  # fmt: skip
+    assert "(classes 0, 1)" in third["about"]
+    assert label_tables(made(scores=SCORES)) == label_tables(made()) == []
+
+
+def test_labels_that_methods_read_are_in_no_other_table():
+    study = made(scores=LABELS)
+    first = first_scores(study)
+    assert set(first["metric"]) == {"r2"}
+    assert set(first["target"]) == {"fev1_pp", "emphysema_pct"}
+    assert [table["title"] for table in other_scores(study, first)] == ["Mean absolute error"]
+    assert [head["name"] for head in result_table(study, first)["heads"]] == ["FEV1 % predicted", "Emphysema %"]
 
 
 def test_differences_are_lines_of_text():

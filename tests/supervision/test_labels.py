@@ -1,9 +1,11 @@
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from copdvae.errors import ConfigError
-from copdvae.supervision.labels import LabelsConfig, fit_labels, keep_fraction
+from copdvae.supervision.labels import LabelsConfig, class_columns, fit_labels, keep_fraction, labels_from
 
 
 def table(count=50, seed=0) -> pd.DataFrame:
@@ -42,6 +44,27 @@ def test_bins_are_equally_frequent_in_training():
     found = fit_labels(table(100), config).of(table(100))
     for column in found.T:
         np.testing.assert_array_equal(np.bincount(column.astype(int)), [20] * 5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {}, {"kind": "unit"}, {"kind": "class", "bins": 5},
+        {"kind": "class", "columns": ["gold", "fev1_pp"], "categories": [[-2, 4, 0, 1, 2, 3], [1, 2]]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_fitted_labels_come_back_from_json_to_the_last_digit(settings):
+    training, others = table().assign(fev1_pp=np.resize([1, 2], 50) if "categories" in settings else table()["fev1_pp"]), table(20, seed=1)
+    fitted = fit_labels(training, LabelsConfig.parse(settings))
+    again = labels_from(json.loads(json.dumps(fitted.plain())))
+    assert again.config == fitted.config
+    np.testing.assert_array_equal(again.of(others), fitted.of(others))
+    np.testing.assert_array_equal(again.edges, fitted.edges)
+
+
+def test_columns_of_class_probabilities_are_numbered_like_the_classes():
+    assert class_columns("gold", 3) == ["c_gold_0", "c_gold_1", "c_gold_2"]
 
 
 def test_a_fraction_is_drawn_once_from_the_subjects_with_all_labels():
