@@ -69,7 +69,8 @@ def test_a_reader_that_dies_hangs_or_raises_is_noticed():
 @quick
 @given(
     dims=st.lists(ODD, min_size=8, max_size=8), pixdim=st.lists(REALS, min_size=8, max_size=8),
-    rows=st.lists(REALS, min_size=12, max_size=12), codes=st.tuples(ODD, ODD), kind=st.tuples(ODD, ODD), offset=REALS, scale=st.tuples(REALS, REALS), units=st.integers(0, 255),
+    rows=st.lists(REALS, min_size=12, max_size=12), codes=st.tuples(ODD, ODD), kind=st.tuples(ODD, ODD), offset=REALS,
+    scale=st.tuples(REALS, REALS), units=st.integers(0, 255),
     which=st.sets(
         st.sampled_from(["dim", "pixdim", "srow", "codes", "datatype", "vox_offset", "scale", "xyzt_units", "quatern"]), max_size=3
     ),
