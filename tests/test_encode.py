@@ -92,7 +92,7 @@ def test_a_method_that_infers_classes_has_their_probabilities_beside_its_latents
     ]  # fmt: skip
     _, net, objective = load_run(folder, cohort.subjects.image.shape[1:])
     for k in (0, 17, 39):
-        image = torch.from_numpy(cohort.subjects.scaled(cohort.subjects.image[[k]], cohort.subjects.lung[[k]]))
+        image = torch.from_numpy(cohort.subjects.scaled(cohort.subjects.image[[k]]))
         with torch.no_grad():
             shares = objective.class_probabilities(net, Batch(image, image < 0.5, torch.ones(1, 2)))
         np.testing.assert_allclose(table.loc[k, names].to_numpy(float), torch.cat(shares, dim=1)[0], atol=1e-5)

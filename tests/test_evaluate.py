@@ -422,7 +422,7 @@ def test_a_trained_run_s_own_files_are_all_that_its_labels_need(tmp_path, method
     found = pd.DataFrame(label_rows(method, {0: (codes, facts)}, cohort.labels, truth, CONFIG)).set_index("target")["value"]
     _, net, objective = load_run(folder, cohort.subjects.image.shape[1:])
     test, train = cohort.rows("test"), cohort.labels.iloc[cohort.rows("train")]
-    image = torch.from_numpy(cohort.subjects.scaled(cohort.subjects.image[test], cohort.subjects.lung[test]))
+    image = torch.from_numpy(cohort.subjects.scaled(cohort.subjects.image[test]))
     batch = Batch(image, image < 0.5, torch.ones(len(test), 2))
     with torch.no_grad():
         if method == "parted_vae":
