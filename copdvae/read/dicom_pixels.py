@@ -21,17 +21,23 @@ DENSE_HU, STEP_HU = 2000.0, 3000.0  # from one voxel to the next, no edge in a b
 
 
 def read_pixels(slice_: Slice, out: np.ndarray) -> float:
-    """Write one slice as HU to `out`, (rows, columns) float32; padding and everything thinner than air becomes air. Returns the highest."""
+    """Write one slice as HU to `out`, (rows, columns) float32, or int16 where the slice is `whole`; padding and everything thinner than air
+    becomes air. Returns the highest."""
     slope, intercept = slice_.slope or 1.0, slice_.intercept or 0.0
     low, high = slice_.padding_hu()
     if slice_.native:
         words = _words(slice_)
         values = slice_.bits.value(words)
         top = float(values.max()) * slope + intercept  # of 16-bit words: a quarter of the time that floats take
-        out[...] = values
-        if slope != 1:
-            out *= slope
-        out += intercept
+        if out.dtype == np.int16:
+            # No value is below air now, nor, being `whole`, above what fits: whatever wraps around here comes back with the intercept.
+            np.maximum(values, max(np.iinfo(values.dtype).min, round(AIR_HU - intercept)), out=out, casting="unsafe")
+            out += np.int16(intercept)
+        else:
+            out[...] = values
+            if slope != 1:
+                out *= slope
+            out += intercept
         if slice_.padding is not None and slice_.bits.stored < 16:  # a padding value may need more bits than are stored
             out[(words >= slice_.padding[0]) & (words <= slice_.padding[1])] = AIR_HU
     else:
@@ -44,15 +50,22 @@ def read_pixels(slice_: Slice, out: np.ndarray) -> float:
         top = float(out.max())
     if high > AIR_HU:
         out[(out >= low - slope / 4) & (out <= high + slope / 4)] = AIR_HU
-    np.maximum(out, AIR_HU, out=out)
+    np.maximum(out, out.dtype.type(AIR_HU), out=out)
     return top
+
+
+def whole(slice_: Slice) -> bool:
+    """Whether every HU from air on that the slice can hold is a whole number of 16 bits, which take half of the memory that floats do."""
+    intercept = slice_.intercept or 0.0
+    fits = slice_.bits.most + intercept <= 32767 and -30000 <= intercept <= 30000
+    return slice_.native and slice_.slope == 1 and intercept.is_integer() and fits
 
 
 def saturated(slice_: Slice, hu: np.ndarray) -> tuple[int, int]:
     """Signs that 12 bits were too few for metal: voxels (rows, columns) of the highest value that fits, and steps from dense ones to thin
     ones that no edge makes, where values that were too high began again at the lowest."""
     rows, columns = np.divmod(np.flatnonzero(hu >= DENSE_HU), hu.shape[1])
-    dense = hu[rows, columns]
+    dense = hu[rows, columns].astype(np.float32)  # the steps between whole numbers of 16 bits need more bits
     top = float(dense.max()) if len(dense) else 0.0
     ceiling = slice_.bits.most * (slice_.slope or 1.0) + (slice_.intercept or 0.0)
     full = int(np.count_nonzero(dense == top)) if top in (ceiling, TWELVE_BITS_HU) else 0

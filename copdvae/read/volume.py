@@ -11,7 +11,7 @@ AIR_HU = -1024.0  # nothing in a body is thinner than air: all below is padding
 class Volume:
     """Arrays are (z, y, x); the frame is LPS: z grows towards the head, y towards the back, x towards the patient's left."""
 
-    hu: np.ndarray  # (z, y, x) float32, HU, never below AIR_HU
+    hu: np.ndarray  # (z, y, x) HU, never below AIR_HU; float32, or int16 where a DICOM series holds whole numbers
     spacing: tuple[float, float, float]  # (z, y, x), mm
     affine: np.ndarray  # (4, 4): (x, y, z, 1) voxel index to LPS mm, in that order
     reader: str = ""  # "dicom", "nifti", "nrrd" or "metaimage"

@@ -253,6 +253,37 @@ def test_values_beyond_16_bits_after_rescaling_do_not_wrap(tmp_path, slope, inte
     assert_reads_the_world(volume, tolerance=slope / 2)
 
 
+@pytest.mark.parametrize(
+    ("bits", "signed", "slope", "intercept", "raw", "dtype"),
+    [
+        (12, 0, 1, -1024, 4095, np.int16),
+        (15, 0, 1, -1024, 32_767, np.int16),
+        (16, 1, 1, 0, 32_767, np.int16),
+        (16, 1, 1, -1024, 32_767, np.int16),
+        (16, 1, 1, -1024, -32_768, np.int16),  # far below air
+        (16, 1, 1, -2024, -32_768, np.int16),
+        (16, 1, 1, 1, 32_767, np.float32),  # one above what fits
+        (16, 0, 1, -1024, 65_535, np.float32),
+        (12, 0, 2, -1024, 2047, np.float32),
+        (12, 0, 1, -1024.5, 4095, np.float32),
+    ],
+)
+def test_whole_numbers_are_kept_as_such_where_none_can_wrap(tmp_path, bits, signed, slope, intercept, raw, dtype):
+    """Half the memory; the values are those that floats have."""
+
+    def pixels(hu):
+        values = np.clip(np.rint((hu - intercept) / slope), -(2 ** (bits - 1)) if signed else 0, 2 ** (bits - signed) - 1)
+        values[0, 0] = raw
+        return values
+
+    change = setting(RescaleSlope=slope, RescaleIntercept=intercept, PixelRepresentation=signed, BitsStored=bits, HighBit=bits - 1)
+    volume = read_ct(write_series(tmp_path, change=change, raw=pixels))
+    assert volume.hu.dtype == dtype
+    assert (volume.hu[:, 0, 0] == max(raw * slope + intercept, -1024)).all()
+    volume.hu[:, 0, 0] = [-960, -660, -360, -60, 240, 540]
+    assert_reads_the_world(volume, tolerance=slope / 2)
+
+
 class TestMetal:
     def codes(self, folder):
         return [warning.rpartition("[")[2] for warning in read_ct(folder).warnings]
