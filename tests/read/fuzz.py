@@ -289,7 +289,12 @@ def read_scan(path: Path) -> str:
     check_ct(path)
     source_hash(path)
     direction = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
-    if volume.hu.dtype not in (np.float32, np.int16) or not np.isfinite(volume.hu).all() or volume.hu.min() < -1024 or not (np.diag(direction) > 0.8).all():
+    if (
+        volume.hu.dtype not in (np.float32, np.int16)
+        or not np.isfinite(volume.hu).all()
+        or volume.hu.min() < -1024
+        or not (np.diag(direction) > 0.8).all()
+    ):
         return f"WRONG volume: {volume.hu.dtype} {volume.hu.shape} from {volume.hu.min()}, {volume.affine.tolist()}"
     try:
         slabs = dicom_slabs(path) if path.is_dir() else nifti_slabs(path) if ".nii" in path.name else itk_slabs(path)
