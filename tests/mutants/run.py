@@ -4,6 +4,7 @@
 
 A break is an entry of tests/mutants/NAME.yaml: what it is, the file, the text that is there once, the text that takes its place, and the
 tests that should notice. Each is tried in a copy of the package; an entry whose text is not found, or whose tests pass, is a failure.
+Where NAMEs are given, only their rows of an existing table are made anew.
 """
 
 import argparse
@@ -14,12 +15,14 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 import yaml
 
 ROOT = Path(__file__).parents[2]
+COLUMNS = ["name", "break", "outcome", "copdvae", "torch"]
 
 
 def outcome(mutant: dict) -> str:
@@ -66,14 +69,17 @@ def main() -> None:
     options = parser.parse_args()
     files = sorted(path for path in Path(__file__).parent.glob("*.yaml") if not options.names or path.stem in options.names)
     mutants = [{"name": path.stem} | entry for path in files for entry in yaml.safe_load(path.read_text())]
+    kept = pd.read_csv(options.out) if options.names and options.out and options.out.is_file() else pd.DataFrame(columns=COLUMNS)
+    kept = kept[~kept["name"].isin([path.stem for path in files])]
     with ThreadPoolExecutor(options.jobs) as pool:
         rows = []
         for mutant, found in zip(mutants, pool.map(outcome, mutants), strict=True):
-            rows.append({"name": mutant["name"], "break": mutant["break"], "outcome": found})
+            rows.append((mutant["name"], mutant["break"], found, version("copdvae"), version("torch")))
             print(f"{mutant['name']:<16} {mutant['break']:<60} {found}", flush=True)
             if options.out:  # as they come: all of them take half an hour
-                pd.DataFrame(rows).to_csv(options.out, index=False)
-    raise SystemExit(any(not row["outcome"].startswith("caught") for row in rows))
+                table = pd.concat([kept, pd.DataFrame(rows, columns=COLUMNS)])
+                table.sort_values("name", kind="stable").to_csv(options.out, index=False)
+    raise SystemExit(any(not row[2].startswith("caught") for row in rows))
 
 
 if __name__ == "__main__":
