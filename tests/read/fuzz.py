@@ -34,7 +34,7 @@ from ct_writers import lps_affine, stored_voxels, write_itk, write_nifti, write_
 
 HANG_S = 10.0
 MOST_BYTES = 1 << 30
-ROUND = 1000  # mutants a reading process, and until results are written
+ROUND = 500  # mutants until results are written
 NUMBERS = (0, 1, 2, 7, 16, 127, 128, 255, 256, 32767, 32768, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1)
 WORDS = (
     b"0", b"-1", b"-0", b"1e308", b"-1e-308", b"nan", b"inf", b"99999999999999999999", b"2147483648", b"65536", b"", b"True", b"None",
@@ -452,9 +452,17 @@ def work(first: int, last: int, seed: int, keep: Path | None) -> None:
 
 
 def watch(
-    first: int, last: int, seed: int, keep: Path | None = None, say: Callable[[str], None] = lambda line: None
+    first: int,
+    last: int,
+    seed: int,
+    keep: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
+    each: Callable[[list[tuple], bytes], None] = lambda results, said: None,
 ) -> tuple[list[tuple], bytes]:
-    """(number, format, outcome, seconds, bytes) of every mutant, and all that the readers said on stderr."""
+    """(number, format, outcome, seconds, bytes) of every mutant, and all that the readers said on stderr.
+
+    `say` hears of what is wrong, `each` of all results so far, after every one.
+    """
     results: list[tuple] = []
     said = b""
     while first < last:
@@ -473,6 +481,7 @@ def watch(
                 else:
                     results.append(tuple(found))
                     first, running = found[0] + 1, ""
+                    each(results, said)
                     if found[2][0].isupper() and found[2] != "ConfigError":
                         say(f"{found[0]} {found[1]}: {found[2]}")
             clock.cancel()
@@ -508,14 +517,18 @@ def main() -> None:
         return
     if options.keep:
         options.keep.mkdir(parents=True, exist_ok=True)
-    started, results, said = time.perf_counter(), [], b""
-    for first in range(0, options.mutants, ROUND):
-        found, heard = watch(first, min(first + ROUND, options.mutants), options.seed, options.keep, lambda line: print(line, flush=True))
-        results, said = results + found, said + heard
+    started = time.perf_counter()
+
+    def write(results: list[tuple], said: bytes) -> None:
+        if len(results) % ROUND and len(results) < options.mutants:
+            return
         kept = record(results, said, options.seed, time.perf_counter() - started)
         if options.out:
             options.out.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
         print(f"{len(results)} mutants, {kept['wrong']} wrong, {kept['seconds']} s", flush=True)
+
+    results, said = watch(0, options.mutants, options.seed, options.keep, lambda line: print(line, flush=True), write)
+    write(results, said)
     for number, name, found, seconds, size in sorted(results, key=lambda result: -result[4])[:5]:
         print(f"{number} {name}: {size / 2**20:.0f} MiB, {seconds:.2f} s, {found[:60]}")
     raise SystemExit(bool(wrong(results)) or b"SECRET" in said)
