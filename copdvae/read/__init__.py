@@ -44,11 +44,7 @@ def read_labels(path: Path, like: Volume) -> np.ndarray:
     path = Path(path)
     if path.is_dir():
         raise ReadError(f"{path}: a folder; give the label map as .nii, .nii.gz, .nrrd, .nhdr, .mha or .mhd", "unknown_format")
-    labels, affine = _reader(path, None).read_label_map(path)
-    if labels.shape != like.hu.shape:
-        raise ReadError(
-            f"{path}: {_size(labels.shape)} voxels (z, y, x) on a CT of {_size(like.hu.shape)}; make it on the CT's grid", "mask_grid"
-        )
+    labels, affine = _reader(path, None).read_label_map(path, like.hu.shape)
     corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * [*np.subtract(labels.shape[::-1], 1), 1]
     apart = float(np.linalg.norm(corners @ (affine - like.affine).T, axis=1).max())
     if apart > 0.1 * min(like.spacing):
@@ -99,7 +95,3 @@ def _reader(path: Path, series: str | None) -> ModuleType:
 def _of_a_folder(path: Path, series: str | None, config: ReadConfig, breath: str) -> tuple:
     """What only the reader of DICOM folders is told: other files hold one scan."""
     return (series, config, breath) if Path(path).is_dir() else ()
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))

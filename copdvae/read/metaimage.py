@@ -65,8 +65,8 @@ def check_headers(path: Path) -> dict:
     return summary(header.reader, placement, {}, placement.warnings)
 
 
-def read_label_map(path: Path, shape: tuple[int, ...] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Integer labels (z, y, x) and their affine, canonical; voxels are read only if they have the `shape` that is expected, if any."""
+def read_label_map(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Integer labels (z, y, x) and their affine, canonical; no voxel is read unless the header gives the `shape` that is expected."""
     header = read_header(path)
     placement = place(header.stored.shape, header.affine, path)
     return read_map(path, header.stored, placement, shape), placement.affine

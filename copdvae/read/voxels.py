@@ -100,12 +100,12 @@ def read_hu(path: Path, stored: Stored, placement: Placement) -> np.ndarray:
     return hu
 
 
-def read_map(path: Path, stored: Stored, placement: Placement, shape: tuple[int, ...] | None) -> np.ndarray:
+def read_map(path: Path, stored: Stored, placement: Placement, shape: tuple[int, ...]) -> np.ndarray:
     """Canonical labels (z, y, x), in the type they are stored in where that is a whole number's.
 
     A map shrinks to nothing in a compressed file, so its size proves little: it is read only if it has the `shape` that is expected.
     """
-    if shape is not None and placement.shape != shape:
+    if placement.shape != shape:
         found, expected = (" x ".join(map(str, sizes)) for sizes in (placement.shape, shape))
         raise ReadError(f"{path}: {found} voxels (z, y, x) on a CT of {expected}; make it on the CT's grid", "mask_grid")
     check_sizes(path, stored, is_ct=False)
