@@ -16,7 +16,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
-from copdvae.errors import ReadError
+from copdvae.errors import ReadError, coded
 from copdvae.read.geometry import Placement, place, summary
 from copdvae.read.volume import Volume
 from copdvae.read.voxels import Stored, check_origin, check_sizes, read_hu, read_map
@@ -99,9 +99,9 @@ def read_header(path: Path) -> Header:
 
     warnings = list(placement.warnings)
     if sform is not None and qform is not None and not np.allclose(sform, qform, atol=DISAGREEMENT_MM):
-        warnings.append("qform and sform disagree; sform is used")
+        warnings.append(coded("qform and sform disagree; sform is used", "qform"))
     elif sform is not None and not np.allclose(np.linalg.norm(sform[:3, :3], axis=0), steps, atol=DISAGREEMENT_MM):
-        warnings.append("pixdim and sform give different voxel sizes; sform is used")
+        warnings.append(coded("pixdim and sform give different voxel sizes; sform is used", "pixdim"))
     scale = (1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept))
     stored = Stored(path, 0, offset, "gzip" if _zipped(path) else "raw", shape, dtype, *scale)
     return Header(placement, stored, tuple(warnings))

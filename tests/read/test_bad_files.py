@@ -238,7 +238,7 @@ def test_row_47_no_code_is_refused_and_a_disagreement_is_told(tmp_path):
     assert any("qform and sform disagree" in warning for warning in read_ct(mirrored).warnings)
     assert_reads_the_world(read_ct(mirrored))
     stale = nifti(tmp_path / "stale.nii", lambda header: (codes(0, 1)(header), header["pixdim"].__setitem__((0, 3), 1)))
-    assert read_ct(stale).warnings == ("pixdim and sform give different voxel sizes; sform is used",)
+    assert read_ct(stale).warnings == ("pixdim and sform give different voxel sizes; sform is used [pixdim]",)
     assert_reads_the_world(read_ct(stale))
 
 

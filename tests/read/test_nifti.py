@@ -113,7 +113,7 @@ def test_sform_is_preferred_and_a_disagreement_noted(tmp_path):
     nibabel.save(image, tmp_path / "scan.nii")
     volume = read_ct(tmp_path / "scan.nii")
     assert_reads_the_world(volume)
-    assert volume.warnings == ("qform and sform disagree; sform is used",)
+    assert volume.warnings == ("qform and sform disagree; sform is used [qform]",)
 
 
 def test_qform_is_used_where_there_is_no_sform(tmp_path):
