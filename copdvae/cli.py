@@ -143,6 +143,19 @@ def ingest(study: StudyFile, root: Root = None, workers: Workers = 0) -> None:
 
 
 @app.command()
+def qc(
+    study: StudyFile,
+    root: Root = None,
+    pictures: Annotated[int, typer.Option(min=0, help="Subjects to draw, those that need a look first; each adds some 15 KB.")] = 2000,
+) -> None:
+    """Write the page of a study's subjects, ingested or refused: slices with the mask's outline, flags, reasons. It names subjects."""
+    from copdvae.run import qc
+    from copdvae.study import load_study
+
+    typer.echo(qc(load_study(study, root), pictures))
+
+
+@app.command()
 def train(study: StudyFile, root: Root = None, jobs: Jobs = 1, only: Annotated[str, typer.Option(help="One method's name.")] = "") -> None:
     """Train and encode the study's runs that are not finished; go on with those that were stopped."""
     from copdvae.run import stopping, train
@@ -169,11 +182,14 @@ def report(
     root: Root = None,
     small_cells: Annotated[int, typer.Option(min=0, help="Hide counts below this, and name no subject; 0 hides nothing.")] = 0,
 ) -> None:
-    """Write the page of a study that was evaluated."""
+    """Write the page of a study that was evaluated, and the page of its subjects where that is out of date."""
     from copdvae.report import report
+    from copdvae.run import qc
     from copdvae.study import load_study
 
     loaded = load_study(study, root)
+    if not small_cells and (loaded.root / loaded.cache / "index.csv").is_file():  # that page names everyone
+        qc(loaded, renew=False)
     typer.echo(report(loaded.root / loaded.out, small_cells))
 
 

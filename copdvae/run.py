@@ -3,6 +3,7 @@
 root/manifest.csv, phenotypes.csv     the study's own, or written by `phantom`
 root/cache/                           ingest
 out/split.csv, rejected.csv           split; every subject that was left out, and why
+out/qc.html, qc.csv                   qc: everyone with slices, mask and flags
 out/runs/ID/                          train, encode, picture
 out/scores.csv, differences.csv, predictions.csv, cohort.csv, evaluation.json    evaluate
 out/report.html                       report
@@ -42,9 +43,22 @@ from copdvae.phantom import phantom
 from copdvae.pictures import draw_run
 from copdvae.prepare.ingest import ingest
 from copdvae.prepare.split import write_split
+from copdvae.report import qc as write_qc
 from copdvae.report import report
+from copdvae.report.quality import MOST_DRAWN
 from copdvae.study import MethodRun, Study
-from copdvae.tables import Tables, ceilings_of, cohort_labels, cohort_table, facts_of, load_tables, phenotypes_of, truth_of, usable
+from copdvae.tables import (
+    Tables,
+    ceilings_of,
+    cohort_labels,
+    cohort_table,
+    facts_of,
+    left_out,
+    load_tables,
+    phenotypes_of,
+    truth_of,
+    usable,
+)
 from copdvae.train import Cohort, RunConfig, train_run
 
 Show = Callable[[str], None]
@@ -57,6 +71,7 @@ def to_stderr(line: str) -> None:
 def run(study: Study, workers: int = 0, jobs: int = 1, show: Show = to_stderr) -> Tables:
     """Do whatever of a study is not done yet, from scans to report. `workers` prepare scans (0: one a core), `jobs` runs train at once."""
     prepare(study, workers, show)
+    show(f"quality control: {qc(study, renew=False)}")
     tables = load_tables(study)
     for note in tables.notes:
         show(note)
@@ -86,6 +101,11 @@ def assign(study: Study) -> pd.DataFrame:
     index = usable(study, found)
     people = index[["subject_id", "site"]].assign(gold=found.table["gold"].reindex(index["subject_id"]).to_numpy())
     return write_split(people, study.split, study.root / study.out / "split.csv")
+
+
+def qc(study: Study, pictures: int = MOST_DRAWN, renew: bool = True) -> Path:
+    """The page that shows every subject's slices, mask and flags. Without `renew`, one that still holds stays."""
+    return write_qc(study.name, study.root / study.cache, study.root / study.out, left_out(study, phenotypes_of(study)), pictures, renew)
 
 
 def run_config(study: Study, chosen: MethodRun, seed: int, tables: Tables) -> RunConfig:

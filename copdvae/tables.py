@@ -26,7 +26,7 @@ class Tables:
     phenotypes: pd.DataFrame
     targets: pd.DataFrame  # TARGETS; gold is missing for never-smokers, who are not on its scale
     split: pd.Series
-    rejected: pd.DataFrame  # subject_id, reason, detail, expected ("yes" or "no")
+    rejected: pd.DataFrame  # subject_id, visit, stage, reason, detail, expected ("yes" or "no")
     problems: list[Problem]
     notes: list[str]
 
@@ -62,13 +62,13 @@ def load_tables(study: Study) -> Tables:
 
 def left_out(study: Study, found: Phenotypes) -> pd.DataFrame:
     """Everyone who takes no part, with the reason; `expected` where the study says so itself (a phantom's planted faults)."""
-    columns = ["subject_id", "stage", "reason", "detail"]
+    columns = ["subject_id", "visit", "stage", "reason", "detail"]
     scans = read_csv(study.root / study.cache / "rejected.csv")
     rows = scans.assign(stage="ingest").loc[:, columns].to_dict("records")
     for problem in found.problems:
         if problem.fatal:
             detail = {"stage": "phenotypes", "reason": problem.reason, "detail": without_file(study, problem)}
-            rows.append({"subject_id": problem.subject_id, **detail})
+            rows.append({"subject_id": problem.subject_id, "visit": "", **detail})
     table = pd.DataFrame(rows, columns=columns)
     expected: set[tuple[str, str]] = set()
     if study.data.planted is not None:

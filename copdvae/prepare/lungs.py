@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from copdvae.errors import CopdvaeError
+from copdvae.errors import CopdvaeError, coded
 from copdvae.prepare.airways import FIRST_THRESHOLD_HU, core_hu, track_airways, wall
 from copdvae.prepare.lung_border import close_lungs, draw_border, half_way, stretch, widen
 from copdvae.prepare.masks import AIRWAYS, CROSS, LEFT, RIGHT, box_around, find_parts, grown, opened, uncrop, worn
@@ -73,7 +73,7 @@ def find_lungs(volume: Volume) -> Lungs:
 
     trachea_hu = core_hu(inner_hu, airways)
     if trachea_hu is None:
-        warnings.append("no trachea was found: the large airways count as lung")
+        warnings.append(coded("no trachea was found: the large airways count as lung", "no_trachea"))
     lumen_threshold = ((trachea_hu or 0) + float(np.median(inner_hu[lungs > 0]))) / 2
     lungs, airways = uncrop(lungs, box, hu.shape), uncrop(airways, box, hu.shape)
     warnings += credible(lungs, hu, spacing)
@@ -110,7 +110,7 @@ def given_lungs(labels: np.ndarray, volume: Volume) -> Lungs:
     try:
         warnings += credible(rough, hu, spacing)
     except LungError as error:  # the user's own map is believed, and the doubt is told
-        warnings.append(str(error))
+        warnings.append(coded(str(error), error.reason))
     return Lungs(found, "given", tuple(warnings), core_hu(hu, track_airways(hu, inner_air(hu < FIRST_THRESHOLD_HU, spacing), spacing)))
 
 
@@ -135,7 +135,8 @@ def place_sides(region: np.ndarray, steps: tuple[int, ...], spacing: np.ndarray)
         if share < 0.1 or share > 0.9:  # a lobe or a lung of the map keeps its own border
             found[inside] = RIGHT if share > 0.9 else LEFT
             if known == {RIGHT, LEFT} and (share > 0.9) != (code == RIGHT):
-                warnings.append(f"label {code} of the mask lies on the other side than its code says; sides are taken from the position")
+                found_so = f"label {code} of the mask lies on the other side than its code says; sides are taken from the position"
+                warnings.append(coded(found_so, "mask_sides"))
     return found, warnings
 
 
@@ -250,7 +251,7 @@ def split_sides(lung: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, list
     inner = np.pad(lung[box], 1)
     labels = np.zeros(inner.shape, dtype=np.uint8)
     if inner.shape[2] * spacing[2] < inner.shape[1] * spacing[1]:  # deeper than wide: this is one lung
-        return np.where(lung, RIGHT, 0).astype(np.uint8), ["only one lung was found; its side is not known"]
+        return np.where(lung, RIGHT, 0).astype(np.uint8), [coded("only one lung was found; its side is not known", "side_unknown")]
     rest = inner
     for _ in range(max(1, round(24 / spacing.min()))):
         rest = worn(rest, CROSS)
@@ -267,7 +268,8 @@ def split_sides(lung: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, list
     share = np.cumsum(inner.sum(axis=(0, 1))) / max(1, inner.sum())
     middle = int(np.searchsorted(share, 0.52))  # the right lung is the larger one
     labels = np.where(inner, np.where(columns < middle, RIGHT, LEFT), 0).astype(np.uint8)
-    return uncrop(labels[1:-1, 1:-1, 1:-1], box, lung.shape), ["right and left lung could not be told apart; they are split at the middle"]
+    split = coded("right and left lung could not be told apart; they are split at the middle", "split_at_middle")
+    return uncrop(labels[1:-1, 1:-1, 1:-1], box, lung.shape), [split]
 
 
 def nearer(labels: np.ndarray, within: np.ndarray) -> np.ndarray:
@@ -299,10 +301,11 @@ def credible(lungs: np.ndarray, hu: np.ndarray, spacing: np.ndarray) -> tuple[st
 
     warnings = []
     if smaller < 0.35 * larger:
-        warnings.append(f"one lung is {larger / smaller:.1f} times as large as the other ({larger:.2f} and {smaller:.2f} L)")
+        found = f"one lung is {larger / smaller:.1f} times as large as the other ({larger:.2f} and {smaller:.2f} L)"
+        warnings.append(coded(found, "unequal_lungs"))
     for name, area in (("lowest", areas[0]), ("highest", areas[-1])):
         if area > FACE_SHARE * areas.max():
             raise LungError(f"the scan's {name} slice cuts through the lungs: a part of them is missing", "lung_at_border")
         if area > 0.02 * areas.max():
-            warnings.append(f"the lungs reach the scan's {name} slice: a little of them may be missing")
+            warnings.append(coded(f"the lungs reach the scan's {name} slice: a little of them may be missing", "lung_at_end"))
     return tuple(warnings)

@@ -1,5 +1,6 @@
-"""All runs of a study on one page, made from the study's files alone."""
+"""All runs of a study on one page, and all its subjects on another, made from the study's files alone."""
 
 from copdvae.report.page import report
+from copdvae.report.quality import qc
 
-__all__ = ["report"]
+__all__ = ["qc", "report"]

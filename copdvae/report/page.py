@@ -36,15 +36,20 @@ def report(out: Path, small_cells: int = 0) -> Path:
 
 
 def render(study: Study, small_cells: int = 0) -> str:
-    environment = Environment(
+    return environment().get_template("page.html.j2").render(content(study, small_cells))
+
+
+def environment() -> Environment:
+    """What a page is made with: every text from a file is escaped, and a name that nothing is known of is an error."""
+    made = Environment(
         loader=PackageLoader("copdvae.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"figure": figure_tag, "data": data_tag, "source": source_of}
-    return environment.get_template("page.html.j2").render(content(study, small_cells))
+    made.globals |= {"figure": figure_tag, "data": data_tag, "source": source_of}
+    return made
 
 
 def content(study: Study, small: int) -> dict[str, Any]:

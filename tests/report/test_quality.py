@@ -1,0 +1,282 @@
+"""The page to check subjects by: made from a cache that was written here, looked at as text and in a browser."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from browser import browser, missing
+from safetensors.numpy import save_file
+
+from copdvae.errors import CopdvaeError
+from copdvae.files import read_csv, write_csv
+from copdvae.report import qc
+from copdvae.report import quality as module
+
+HOSTILE = "<b>P9</b><script>alert(1)</script>\"'=1+1"
+LUNGS, SEVERAL = "insp: no trachea was found: the large airways count as lung [no_trachea]", "; exp: lossy; not to be trusted [lossy]"
+LEFT_OUT = [
+    ("P7", "1", "ingest", "missing_slice", "insp: slices 3 and 4 are 10.0 mm apart", "no"),
+    ("P8", "", "phenotypes", "age_out_of_range", "row 9: age: possible is 0 to 110 years", "yes"),
+    ("P3", "", "phenotypes", "fev1_above_fvc", "row 4: FEV1 is more than FVC", "no"),
+    (HOSTILE, "1", "ingest", "no_lungs", f"insp: {HOSTILE}", "yes"),
+]
+ROWS = [  # subject, warnings, volume, ratio, LAA-950
+    ("P10", "", 5.0, 0.5, 1.0),
+    ("P2", LUNGS + SEVERAL, 4.0, 0.6, 30.0),
+    ("P3", LUNGS, 6.5, None, 12.0),
+    ("P1", "", 7.25, 0.4, -0.0),
+]
+
+
+class Page(HTMLParser):
+    """Subjects (their attributes and text), everything else's text and all attributes."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.source, self.subjects, self.attributes, self.text, self.inside = path.read_text(encoding="utf-8"), [], [], "", []
+        self.feed(self.source)
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        if tag == "li" and "data-subject" in dict(attrs):
+            self.subjects.append(dict(attrs) | {"text": "", "pictures": 0})
+        if tag == "img":
+            self.subjects[-1]["pictures"] += 1
+        if tag in ("script", "style"):
+            self.inside.append(tag)
+
+    def handle_endtag(self, tag):
+        if self.inside and self.inside[-1] == tag:
+            self.inside.pop()
+
+    def handle_data(self, data):
+        if not self.inside:
+            self.text += data
+            if self.subjects:
+                self.subjects[-1]["text"] += data
+
+    def by_name(self):
+        return {subject["data-subject"]: subject for subject in self.subjects}
+
+
+def write_study(root, rows=ROWS, left_out=LEFT_OUT, breaths=2):
+    """A cache as ingest leaves it, and who was left out."""
+    cache = root / "cache"
+    cache.mkdir(parents=True)
+    lines = []
+    for number, (subject, warnings, volume, ratio, emphysema) in enumerate(rows):
+        lung = np.zeros((breaths, 8, 8, 8), np.uint8)
+        lung[:, 2:6, 2:6, 1:4], lung[:, 2:6, 2:6, 5:7] = 1, 2
+        image = np.where(lung > 0, -850 - 5 * number, 30).astype(np.int16)
+        save_file({"image": image, "lung": lung}, cache / f"{number}.safetensors", {"insp_header": '{"model": "SECRETSCANNER"}'})
+        lines.append(
+            {
+                "subject_id": subject, "visit": "1", "file": f"{number}.safetensors", "channels": "+".join(("insp", "exp")[:breaths]),
+                "site": "SECRETSITE", "scanner": "SECRETSCANNER", "kernel": "SECRETKERNEL", "emphysema_pct": emphysema,
+                "gas_trapping_pct": 20.0, "exp_over_insp_volume": ratio, "insp_lung_volume_l": volume, "insp_perc15_hu": -900.0,
+                "insp_mask": "threshold", "exp_mask": "threshold" if breaths > 1 else "", "warnings": warnings,
+            }
+        )  # fmt: skip
+    write_csv(cache / "index.csv", pd.DataFrame(lines))
+    write_csv(root / "split.csv", pd.DataFrame({"subject_id": ["P1", "P2", "P10"], "split": ["train", "test", "validation"]}))
+    return cache, pd.DataFrame(left_out, columns=["subject_id", "visit", "stage", "reason", "detail", "expected"])
+
+
+def made(root, **options):
+    cache, left_out = write_study(root, **options)
+    return Page(qc("a study", cache, root, left_out))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("study"))
+
+
+def test_everyone_is_there_with_state_flags_and_figures(page):
+    found = page.by_name()
+    assert set(found) == {"P1", "P2", "P3", "P7", "P8", "P10", HOSTILE}
+    assert found["P2"]["data-codes"] == "no_trachea lossy"
+    assert found["P2"]["data-flags"] == "2"
+    assert found["P2"]["data-split"] == "test"
+    assert found["P2"]["data-mask"] == "threshold"
+    assert [float(found["P2"][f"data-f{k}"]) for k in range(5)] == [4.0, 0.6, 30.0, -900.0, 20.0]
+    assert "data-f1" not in found["P3"]
+    assert "−900" in found["P2"]["text"]
+    assert "lossy; not to be trusted" in found["P2"]["text"]
+    assert "[lossy]" not in found["P2"]["text"]
+    assert "Test" in found["P2"]["text"]
+
+
+def test_those_who_were_refused_are_there_with_the_reason_and_no_picture(page):
+    found = page.by_name()
+    for subject in ("P7", "P8", HOSTILE):
+        assert found[subject]["data-state"] == "rejected"
+        assert found[subject]["pictures"] == 0
+        assert "not ingested" in found[subject]["text"]
+    assert "10.0 mm apart" in found["P7"]["text"]
+    assert "expected" in found["P8"]["text"]
+    assert "expected" not in found["P7"]["text"]
+    assert found["P3"]["data-state"] == "left_out"  # its scans are sound, its phenotypes are not
+    assert found["P3"]["data-codes"] == "fev1_above_fvc no_trachea"
+    assert found["P3"]["pictures"] == 2
+
+
+def test_what_needs_a_look_comes_first_and_what_was_expected_last(page):
+    order = [subject["data-subject"] for subject in page.subjects]
+    assert order == ["P7", "P3", "P2", "P1", "P10", HOSTILE, "P8"]
+    assert [subject["data-order"] for subject in page.subjects] == [str(k) for k in range(7)]
+    assert [subject["tabindex"] for subject in page.subjects] == ["0"] + ["-1"] * 6
+
+
+def test_flags_are_counted(page):
+    counts = re.findall(r'data-flag="([^"]+)"[^>]*>[^<]*<b>(\d+)</b>', page.source)
+    assert counts == [("no_trachea", "2"), ("age_out_of_range", "1"), ("fev1_above_fvc", "1"), ("lossy", "1"), ("missing_slice", "1"),
+                      ("no_lungs", "1"), ("-", "2")]  # fmt: skip
+    assert "7 subjects: 3 rejected, 1 left out, 3 kept" in " ".join(page.text.split())
+
+
+def test_a_hostile_id_is_text_and_nothing_else(page):
+    assert HOSTILE in page.by_name()
+    assert HOSTILE in page.by_name()[HOSTILE]["text"]
+    assert "<script>alert" not in page.source
+    assert page.source.count("<script>") == 1
+
+
+def test_the_page_loads_nothing_and_holds_no_path_and_nothing_of_a_header(page, tmp_path):
+    for tag, name, value in page.attributes:
+        if name in ("src", "href", "srcset", "data", "action", "poster"):
+            assert value.startswith("data:"), (tag, name)
+    policy = next(value for _, name, value in page.attributes if name == "content" and "default-src" in value)
+    assert "default-src 'none'" in policy
+    assert not re.search(r"https?://|@import|url\(", page.source)
+    assert "SECRET" not in page.source
+    assert str(tmp_path.parent) not in page.source
+    assert "safetensors" not in page.source
+    assert "Research use only" in page.text
+
+
+def test_the_table_beside_it_says_the_same(tmp_path):
+    page = made(tmp_path)
+    table = read_csv(tmp_path / "qc.csv")
+    assert list(table["subject_id"]) == [subject["data-subject"] for subject in page.subjects]
+    assert list(table["flags"]) == [subject["data-codes"] for subject in page.subjects]
+    assert list(table["state"]) == [subject["data-state"] for subject in page.subjects]
+    assert list(table["expected"]) == ["no", "no", "", "", "", "yes", "yes"]
+
+
+def test_a_scan_of_one_breath_has_its_own_two_slices(tmp_path):
+    page = made(tmp_path, breaths=1, left_out=[])
+    assert all(subject["pictures"] == 2 for subject in page.subjects)
+    assert page.source.count("--tiles: 2") == len(ROWS)
+    assert ">out</i>" not in page.source
+
+
+def test_pictures_go_to_those_that_need_a_look_first(tmp_path):
+    cache, left_out = write_study(tmp_path)
+    page = Page(qc("a study", cache, tmp_path, left_out, pictures=2))
+    assert {name for name, subject in page.by_name().items() if subject["pictures"]} == {"P3", "P2"}
+    assert "Pictures of the first 2 of 4 subjects" in " ".join(page.text.split())
+    assert "no picture" in page.by_name()["P1"]["text"]
+
+
+def test_a_cached_file_that_cannot_be_read_costs_only_its_own_picture(tmp_path):
+    cache, left_out = write_study(tmp_path)
+    (cache / "0.safetensors").write_bytes(b"broken")
+    (cache / "1.safetensors").unlink()
+    page = Page(qc("a study", cache, tmp_path, left_out))
+    found = page.by_name()
+    assert [found[name]["pictures"] for name in ("P10", "P2", "P1")] == [0, 0, 2]
+    assert "cannot be read" in found["P10"]["text"]
+    assert str(cache) not in page.source
+
+
+def test_a_page_that_still_holds_stays_and_another_is_made_anew(tmp_path):
+    cache, left_out = write_study(tmp_path)
+    page = qc("a study", cache, tmp_path, left_out)
+    first = page.stat().st_mtime_ns
+    assert qc("a study", cache, tmp_path, left_out, renew=False).stat().st_mtime_ns == first
+    content = page.read_bytes()
+    qc("a study", cache, tmp_path, left_out)
+    assert page.read_bytes() == content  # the same tables, the same bytes
+    qc("a study", cache, tmp_path, left_out.iloc[:1], renew=False)
+    assert page.read_bytes() != content
+    (tmp_path / "qc.csv").unlink()
+    qc("a study", cache, tmp_path, left_out.iloc[:1], renew=False)
+    assert (tmp_path / "qc.csv").is_file()
+
+
+def test_nothing_ingested_is_an_error(tmp_path):
+    with pytest.raises(CopdvaeError, match=r"index\.csv.*copdvae ingest"):
+        qc("a study", tmp_path / "cache", tmp_path, pd.DataFrame())
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_study_has_a_page(tmp_path):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    write_csv(cache / "index.csv", pd.DataFrame(columns=["subject_id", "visit", "file", "channels", "site", "scanner", "kernel"]))
+    left_out = pd.DataFrame(columns=["subject_id", "visit", "stage", "reason", "detail", "expected"])
+    assert "Nobody is listed" in Page(qc("a study", cache, tmp_path, left_out)).text
+
+
+def test_warnings_are_told_apart_by_their_codes():
+    assert module.split_warnings("") == []
+    assert module.split_warnings("insp: a; b [one_code]; exp: c [x2]") == ["insp: a; b [one_code]", "exp: c [x2]"]
+    assert module.split_warnings("of an older version") == ["of an older version"]
+    assert module.without_code("insp: a; b [one_code]") == "insp: a; b"
+
+
+KEYS = {"down": "\ue015", "up": "\ue013", "enter": "\ue007", "escape": "\ue00c"}
+NAMES = "return [...document.querySelectorAll('#subjects > li')].filter(i => !i.hidden).map(i => i.dataset.subject)"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(missing()), reason=missing() or "chromium is there")
+def test_a_browser_sorts_filters_and_walks_by_keyboard(tmp_path):
+    cache, left_out = write_study(tmp_path)
+    path = qc("a study", cache, tmp_path, left_out)
+    change = "const e = document.getElementById(arguments[0]); e.value = arguments[1]; e.dispatchEvent(new Event(arguments[2]));"
+    with browser() as page:
+        page.open(path)
+        first = page.run(NAMES)
+        page.run(change, "sort", "subject", "change")
+        assert page.run(NAMES) == [HOSTILE, "P1", "P2", "P3", "P7", "P8", "P10"]
+        page.run(change, "sort", "f2", "change")
+        assert page.run(NAMES)[:4] == ["P1", "P10", "P3", "P2"]
+        page.run("document.getElementById('way').click()")
+        assert page.run(NAMES)[:4] == ["P2", "P3", "P10", "P1"]  # those without a value stay last
+        page.run(change, "sort", "flags", "change")
+        assert page.run(NAMES)[0] in ("P2", "P3")
+        page.run(change, "sort", "order", "change")
+        assert page.run(NAMES) == first
+
+        page.run(change, "words", "TRACHEA", "input")
+        assert page.run(NAMES) == ["P3", "P2"]
+        assert page.run("return document.getElementById('shown').textContent") == "2 of 7 shown"
+        page.run("document.activeElement.blur()")
+        page.keys(KEYS["escape"])
+        page.run("document.querySelector('[data-flag=lossy]').click()")
+        assert page.run(NAMES) == ["P2"]
+        page.run("document.querySelector('[data-flag=\"-\"]').click()")
+        assert page.run(NAMES) == ["P2", "P1", "P10"]
+        page.keys(KEYS["escape"])
+        page.run(change, "state", "rejected", "change")
+        assert page.run(NAMES) == ["P7", HOSTILE, "P8"]
+        page.keys(KEYS["escape"])
+        assert page.run(NAMES) == first
+
+        focus = "return document.activeElement.dataset.subject"
+        page.run("document.querySelector('#subjects > li').focus()")
+        page.keys("j" + KEYS["down"] + "j" + "k")
+        assert page.run(focus) == first[2]
+        page.keys(KEYS["enter"])
+        assert page.run("return document.querySelectorAll('.large').length") == 1
+        page.keys("o")
+        assert page.run("return getComputedStyle(document.querySelector('img.lines')).display") == "none"
+        page.keys("/")
+        assert page.run("return document.activeElement.id") == "words"
+        assert page.run("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
+        assert not page.messages(), json.dumps(page.messages())
