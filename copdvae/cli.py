@@ -11,6 +11,8 @@ from copdvae.errors import CopdvaeError, Stopped, printable
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
 Out = Annotated[Path, typer.Argument(help="Folder to write into.")]
+Gaps = Annotated[bool, typer.Option("--allow-gaps", help="Make up missing or uneven slices between their neighbours.")]
+Tilt = Annotated[bool, typer.Option("--resample-tilt", help="Shear a tilted stack upright, air around it.")]
 
 
 @app.callback()
@@ -75,8 +77,8 @@ def ct(
     series: Annotated[
         str | None, typer.Option(help="Which series of a folder with several: its name, as an error lists it, or UID.")
     ] = None,
-    allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Make up missing or uneven slices between their neighbours.")] = False,
-    resample_tilt: Annotated[bool, typer.Option("--resample-tilt", help="Shear a tilted stack upright, air around it.")] = False,
+    allow_gaps: Gaps = False,
+    resample_tilt: Tilt = False,
 ) -> None:
     """Say what is in one CT: geometry, lung volumes, densities."""
     from copdvae.prepare.describe import as_table, describe_ct
@@ -200,11 +202,13 @@ def predict(
     out: Annotated[Path, typer.Option(help="Table to write (CSV).")],
     cache: Annotated[Path | None, typer.Option(help="Where prepared scans go; by default OUT without its ending, and _cache.")] = None,
     workers: Workers = 0,
+    allow_gaps: Gaps = False,
+    resample_tilt: Tilt = False,
 ) -> None:
-    """Encode new scans with a finished run, and predict from its training subjects. Research use only."""
+    """Encode new scans with a finished run, prepared as its study's own, and predict from its training subjects. Research use only."""
     from copdvae.predict import predict
 
-    table, rejected = predict(run, manifest, out, cache or out.with_name(out.stem + "_cache"), workers)
+    table, rejected = predict(run, manifest, out, cache or out.with_name(out.stem + "_cache"), workers, allow_gaps, resample_tilt)
     typer.echo(f"{len(table)} subjects encoded, {len(rejected)} rejected", err=True)
     typer.echo(out)
     raise SystemExit(3 if len(rejected) else 0)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from copdvae import __version__
 from copdvae.errors import CopdvaeError
-from copdvae.files import leftovers, read_csv
+from copdvae.files import HOST, leftovers, read_csv
 from copdvae.prepare.ingest import load_metadata
 from copdvae.prepare.seal import broken
 from copdvae.study import Study
@@ -88,6 +88,9 @@ def of_study(study: Study) -> Iterator[Check]:
         there = (study.root / path).is_file()
         made = study.phantom is not None and not there
         yield Check(name, "there" if there else "made by `copdvae run`" if made else "missing", "" if there or made else f"no file {path}")
+    out = study.root / study.out
+    if found := [file for folder in (out, *out.glob("runs/*")) for file in leftovers(folder) if f".{HOST}." in file.name]:
+        yield Check("unfinished results", f"{len(found)}", "of a run that was killed; `copdvae run` removes them")
     cache = study.root / study.cache
     if (cache / "index.csv").is_file() or any(cache.glob("*.safetensors")):
         yield from of_cache(cache)

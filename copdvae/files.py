@@ -11,7 +11,7 @@ import math
 import os
 import socket
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,14 @@ def leftovers(folder: Path) -> list[Path]:
         if process.isdigit() and not elsewhere and not is_alive(int(process)):
             found.append(file)
     return found
+
+
+def sweep(folder: Path) -> None:
+    """Delete the temporary files that `replacing` left in a folder when its process was killed; nobody else's."""
+    for file in leftovers(folder):
+        if f".{HOST}." in file.name:
+            with suppress(OSError):
+                file.unlink()
 
 
 def is_alive(process: int) -> bool:
@@ -128,6 +136,15 @@ def write_with(path: Path, writer: Callable[[Path], Any]) -> None:
     """Let a library write the file by name."""
     with replacing(path) as temporary:
         writer(temporary)
+
+
+def in_order(content: bytes) -> bytes:
+    """The safetensors bytes with the header's keys in one order: the library's own order changes from process to process."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    ordered = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    ordered += b" " * (-len(ordered) % 8)
+    return len(ordered).to_bytes(8, "little") + ordered + content[8 + length :]
 
 
 def digest_of(*parts: bytes | str) -> str:

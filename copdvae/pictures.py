@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from copdvae.batches import Batches
 from copdvae.dataset import AugmentConfig, Subjects
 from copdvae.encode import labels_of, posterior
-from copdvae.files import write_with
+from copdvae.files import in_order, write_with
 from copdvae.generate import decode, traverse
 from copdvae.train import load_run
 
@@ -30,7 +30,7 @@ def draw_run(subjects: Subjects, folder: Path, split: pd.Series, severity: pd.Se
     config, net, objective = load_run(folder, subjects.image.shape[1:])
     path = folder / "pictures.safetensors"
     if config.method.readout == "direct":
-        write_with(path, lambda temporary: save_file({}, temporary, metadata={"none": "this method trains no decoder"}))
+        write_with(path, lambda temporary: temporary.write_bytes(save({}, metadata={"none": "this method trains no decoder"})))
         return path
     labels = labels_of(subjects, config, split, told) if config.method.leaks else None
     mean, _ = posterior(subjects, config, net, objective, labels)
@@ -48,7 +48,8 @@ def draw_run(subjects: Subjects, folder: Path, split: pd.Series, severity: pd.Se
     arrays = {"traversal": traversal, "traversal_u": steps.numpy(), "input": batch.image.numpy(), "reconstruction": rebuilt}
     name = f"u_{walk}" if config.method.readout == "u" else f"z_{walk}"
     channels = "+".join(config.input.channels)
-    write_with(path, lambda temporary: save_file(arrays, temporary, metadata={"latent": name, "channels": channels}))
+    content = in_order(save(arrays, metadata={"latent": name, "channels": channels}))
+    write_with(path, lambda temporary: temporary.write_bytes(content))
     return path
 
 

@@ -3,6 +3,10 @@
 The table has `subject_id`, the posterior's means and standard deviations (columns as in `latents.parquet`), and `predicted_<target>` for
 the targets of the run's study, as in its evaluation. Whether the new scans are like the training ones is for the user to judge: `nearest`
 is the mean distance in u to the five neighbours, over the median such distance of training subjects; well above 1 means far from all.
+`warnings` is what was doubted or resampled as the scans were read: codes as in index.csv.
+
+New scans are prepared as the study's own were, by the `ingest` settings that its evaluation.json records; gaps and tilt are resampled only
+where these say so or the call does.
 """
 
 import json
@@ -14,7 +18,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from copdvae.dataset import load_subjects
 from copdvae.encode import latent_names, posterior
-from copdvae.errors import ConfigError
+from copdvae.errors import ConfigError, CopdvaeError
 from copdvae.evaluate import TARGETS, Truth, read_latents, u_columns
 from copdvae.files import read_csv, write_csv
 from copdvae.metrics.neighbours import GOLD_SIX, knn_classification, knn_regression
@@ -25,11 +29,13 @@ from copdvae.train import load_run
 NEIGHBOURS = 5
 
 
-def predict(run: Path, manifest: Path, out: Path, cache: Path, workers: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+def predict(
+    run: Path, manifest: Path, out: Path, cache: Path, workers: int = 0, allow_gaps: bool = False, resample_tilt: bool = False
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Ingest `manifest` into `cache`, encode with `run`, write `out`; return the table and the rejected scans.
 
     `run` is OUT/runs/ID of a study that was evaluated: OUT/cohort.csv has its training subjects' targets. Subjects that lack a scan
-    which the model needs are an error that names them.
+    which the model needs are an error that names them. `allow_gaps` and `resample_tilt` add to what the study allowed.
     """
     cohort = run.parent.parent / "cohort.csv"
     if not (run / "run.json").is_file() or not cohort.is_file():
@@ -39,7 +45,7 @@ def predict(run: Path, manifest: Path, out: Path, cache: Path, workers: int = 0)
         raise ConfigError(f"{run.name}: a yardstick, not a method: choose a run with a latent space")
     if facts.get("leaks"):
         raise ConfigError(f"{run.name}: {facts['leaks']}, and new scans have none: choose another run")
-    prepared = ingest(manifest, cache, IngestConfig(grid=facts["grid"]), workers or cores())
+    prepared = ingest(manifest, cache, ingest_config(cohort.parent, facts["grid"], allow_gaps, resample_tilt), workers or cores())
     if not len(prepared.index):
         raise ConfigError(f"{manifest}: none of its scans could be prepared; see {cache.name}/rejected.csv for the reasons")
     twice = prepared.index["subject_id"].astype(str).duplicated()
@@ -68,8 +74,21 @@ def predict(run: Path, manifest: Path, out: Path, cache: Path, workers: int = 0)
         table[f"predicted_{target}"] = knn_regression(codes, wanted, asked, NEIGHBOURS)
         if target == TARGETS[0]:
             table["nearest"] = distance(codes, asked) / np.median(distance(codes, None))
+    warnings = prepared.index.set_index("subject_id")["warnings"]
+    table["warnings"] = table["subject_id"].map(warnings)
     write_csv(out, table)
     return table, prepared.rejected
+
+
+def ingest_config(out: Path, grid: int, allow_gaps: bool, resample_tilt: bool) -> IngestConfig:
+    """How the study whose results are in `out` prepared its own scans, and what is allowed beside that."""
+    try:
+        settings = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["settings"]["ingest"]
+        own = IngestConfig.parse(settings, "evaluation.json")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, CopdvaeError):
+        raise ConfigError("evaluation.json: does not say how the study's scans were prepared; run `copdvae evaluate` again") from None
+    allowed = {"allow_gaps": own.allow_gaps or allow_gaps, "resample_tilt": own.resample_tilt or resample_tilt}
+    return own.model_copy(update={"grid": grid} | allowed)
 
 
 def distance(training: np.ndarray, codes: np.ndarray | None) -> np.ndarray:

@@ -38,7 +38,7 @@ from copdvae.evaluate import (
     read_latents,
     score_rows,
 )  # fmt: skip
-from copdvae.files import digest_of, write_csv, write_json
+from copdvae.files import digest_of, sweep, write_csv, write_json
 from copdvae.phantom import phantom
 from copdvae.pictures import draw_run
 from copdvae.prepare.ingest import ingest
@@ -99,6 +99,7 @@ def assign(study: Study) -> pd.DataFrame:
     """Write `split.csv` for the subjects that have both a scan and a phenotype row."""
     found = phenotypes_of(study)
     index = usable(study, found)
+    sweep(study.root / study.out)
     people = index[["subject_id", "site"]].assign(gold=found.table["gold"].reindex(index["subject_id"]).to_numpy())
     return write_split(people, study.split, study.root / study.out / "split.csv")
 
@@ -200,6 +201,7 @@ def stopping() -> Iterator[Callable[[], bool]]:
 def evaluate(study: Study) -> pd.DataFrame:
     """Score every finished run of the study and the baselines; write the tables; return the scores."""
     out, tables = study.root / study.out, load_tables(study)
+    sweep(out)
     truth = truth_of(study, tables)
     tops = ceilings_of(study, tables)
     everything: Predictions = {}

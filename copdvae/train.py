@@ -32,7 +32,7 @@ from copdvae.collapse import nothing_told, pairs_at_chance
 from copdvae.config import Config, read_yaml
 from copdvae.dataset import AugmentConfig, InputConfig, Subjects
 from copdvae.errors import ConfigError, CopdvaeError, Stopped
-from copdvae.files import digest_of, write_csv, write_json, write_text
+from copdvae.files import digest_of, sweep, write_csv, write_json, write_text
 from copdvae.loop import Every, step_seed, train
 from copdvae.networks import VAE, NetworkConfig
 from copdvae.objectives import Batch, Method, Objective, Stream
@@ -131,6 +131,8 @@ def train_run(cohort: Cohort, config: RunConfig, runs: Path, show: Callable[[str
     folder.mkdir(parents=True, exist_ok=True)
     first = processes.rank() == 0  # holds the folder for all, says whether there is anything to do, and writes
     with only_one(folder / ".lock") if first else nullcontext():
+        if first:
+            sweep(folder)
         if processes.anywhere(first and not (folder / "run.json").is_file()):
             if first:
                 write_text(folder / "config.yaml", yaml.safe_dump(config.plain(), sort_keys=False))

@@ -4,8 +4,11 @@
 
 A kill is SIGKILL to the command and all its processes. Its moment is a share of the processor time that the command takes undisturbed: the
 k-th of n kills falls at random into the k-th n-th of it, however busy the machine is. Aimed kills come as soon as some temporary file is
-there, the first, second ... one by chance. After each, every file that has its final name is whole; then the same command is run to its end,
-keeps what there was, and leaves the same bytes as without a kill and no temporary file.
+there, the first, second ... one by chance. After each, every file that has its final name is whole; then the same command is run to its
+end, keeps what there was, and leaves the same bytes as without a kill and no temporary file.
+
+Commands are forked from this process, which has imported all of copdvae: else every other kill would come while Python starts, when there
+is nothing to lose. What they run is the command line's own `main`.
 """
 
 import argparse
@@ -16,9 +19,10 @@ import platform
 import random
 import re
 import signal
-import subprocess
 import sys
+import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -37,7 +41,6 @@ STUDY = {
     "methods": [{"method": {"method": "vae"}}],
 }
 TIMED = ("seconds", "seconds_a_step", "data_share")  # of run.json: how long it took is no result
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -62,13 +65,14 @@ class Stage:
     cache: str = ""  # of another output folder, where this command only reads it
 
     def prepare(self, out: str) -> list[str]:
+        """The command's words, once its study file is there."""
         study = STUDY | {"out": out, "cache": f"{self.cache or out}/cache"}
         file = self.root / f"{out}.yaml"
         file.write_text(yaml.safe_dump(study))
         if self.cache:
             (self.root / out).mkdir()
             (self.root / out / "split.csv").write_bytes((self.root / self.cache / "split.csv").read_bytes())
-        return [sys.executable, "-m", "copdvae.cli", self.command[0], str(file), *self.command[1:]]
+        return [self.command[0], str(file), *self.command[1:]]
 
 
 def digest(path: Path) -> str:
@@ -100,19 +104,43 @@ def processor_seconds(group: int) -> float:
     return total / TICK
 
 
-def kill(command: list[str], due: Callable[[int], bool], pause: float) -> bool:
+def start(words: list[str], said: Path) -> int:
+    """Run `copdvae WORDS` in a process and a group of its own, its stderr in a file; its number, which is the group's, too."""
+    process = os.fork()
+    if process:
+        return process
+    code: object = 1
+    try:
+        from copdvae import cli
+
+        os.setsid()
+        out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        sys.argv = ["copdvae", *words]
+        cli.main()
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    except BaseException:  # noqa: BLE001  a child must not go on as its parent
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(bool(code)))
+
+
+def kill(words: list[str], said: Path, due: Callable[[int], bool], pause: float) -> bool:
     """Start the command and kill it with all its processes when it is due; False where it ended before."""
-    process = subprocess.Popen(
-        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | ONE_THREAD
-    )
-    while process.poll() is None and not due(process.pid):
+    process = start(words, said)
+    ended = 0
+    while not (ended := os.waitpid(process, os.WNOHANG)[0]) and not due(process):
         time.sleep(pause)
-    ended = process.poll() is not None
     if not ended:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+        os.killpg(process, signal.SIGKILL)
+        os.waitpid(process, 0)
     until = time.monotonic() + 30
-    while group_is_alive(process.pid) and time.monotonic() < until:  # its workers end a moment later on a busy machine
+    while group_is_alive(process) and time.monotonic() < until:  # its workers end a moment later on a busy machine
         time.sleep(0.02)
     return not ended
 
@@ -125,13 +153,10 @@ def group_is_alive(group: int) -> bool:
     return True
 
 
-def finish(command: list[str]) -> tuple[int, str, float]:
+def finish(words: list[str], said: Path) -> tuple[int, str, float]:
     """Exit code, stderr and processor seconds of the command, undisturbed."""
-    before = os.times()
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ONE_THREAD)
-    after = os.times()
-    used = after.children_user + after.children_system - before.children_user - before.children_system
-    return done.returncode, done.stderr, used
+    _, status, used = os.wait4(start(words, said), 0)
+    return os.waitstatus_to_exitcode(status), said.read_text(), used.ru_utime + used.ru_stime
 
 
 def half_written(out: Path, whole: dict[str, str]) -> str:
@@ -181,13 +206,13 @@ def step_of(out: Path) -> int:
 
 def try_one(stage: Stage, out: str, due: Callable[[int], bool], pause: float, whole: dict[str, str]) -> tuple[bool, int, int, str]:
     """Kill, look, start again, look again: whether it was killed, temporary files, whole files, what is wrong."""
-    command, folder = stage.prepare(out), stage.root / out
-    killed = kill(command, due, pause)
+    words, folder, heard = stage.prepare(out), stage.root / out, stage.root / f"{out}.txt"
+    killed = kill(words, heard, due, pause)
     before, writing, step = contents(folder), len(temporary(folder)), 0
     wrong = half_written(folder, whole)
     if not wrong:
         step = step_of(folder)
-        code, said, _ = finish(command)
+        code, said, _ = finish(words, heard)
         if code:
             wrong = f"the next run ended with {code}: {said[-300:]}"
         elif contents(folder) != whole:
@@ -203,8 +228,7 @@ def try_one(stage: Stage, out: str, due: Callable[[int], bool], pause: float, wh
 def kills_of(stage: Stage, count: int, aimed: int, seed: int, say: Callable[[Kill], None]) -> tuple[list[Kill], float]:
     """Kill a stage `count` times at random moments and `aimed` times while it writes; and its processor seconds undisturbed."""
     rng, label = random.Random(f"{seed} {stage.name}"), stage.name.replace(",", "").replace(" ", "_")
-    command = stage.prepare(f"{label}_whole")
-    code, said, seconds = finish(command)
+    code, said, seconds = finish(stage.prepare(f"{label}_whole"), stage.root / f"{label}.txt")
     if code:
         raise SystemExit(f"{stage.name} undisturbed ended with {code}: {said[-1000:]}")
     whole, found = contents(stage.root / f"{label}_whole"), []
@@ -229,12 +253,12 @@ def kills_of(stage: Stage, count: int, aimed: int, seed: int, say: Callable[[Kil
 
 def stages(root: Path) -> list[Stage]:
     """Ingest with one worker and with two, and train, on one synthetic study of eight subjects."""
-    make = [sys.executable, "-m", "copdvae.cli", "phantom", str(root), "--subjects", "8", "--size", "64", "--format", "nifti"]
-    subprocess.run([*make, "--workers", "1"], check=True, capture_output=True, env=os.environ | ONE_THREAD)
+    make = ["phantom", str(root), "--subjects", "8", "--size", "64", "--format", "nifti", "--workers", "1"]
     one, two = (Stage(f"ingest, {n}", root, ("ingest", "--workers", n[0])) for n in ("1 worker", "2 workers"))
-    code, said, _ = finish(one.prepare("prepared"))
-    if code:
-        raise SystemExit(f"ingest ended with {code}: {said[-1000:]}")
+    for words in (lambda: make, lambda: one.prepare("prepared")):
+        code, said, _ = finish(words(), root.with_suffix(".txt"))
+        if code:
+            raise SystemExit(f"the study could not be made: {code}: {said[-1000:]}")
     return [one, two, Stage("train", root, ("train",), cache="prepared")]
 
 
@@ -249,14 +273,16 @@ def record(found: list[Kill], seconds: dict[str, float], seed: int) -> dict:
 
 
 def main() -> None:
-    import tempfile
-
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=25, help="Of ingest, half of them with two workers; and as many of train.")
     parser.add_argument("--aimed", type=int, default=5, help="More of each, that come while a file is being written.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # before torch is imported: no threads where a fork is to come
+    import copdvae.cli
+    import copdvae.run  # noqa: F401  all that a command imports; here, so that workers of ingest need not
+
     found: list[Kill] = []
     seconds: dict[str, float] = {}
 
@@ -267,7 +293,7 @@ def main() -> None:
             options.out.write_text(json.dumps(record(found, seconds, options.seed), indent=1, sort_keys=True) + "\n")
 
     with tempfile.TemporaryDirectory() as folder:
-        for stage, share in zip(stages(Path(folder)), ((1, 2), (1, 2), (1, 1)), strict=True):
+        for stage, share in zip(stages(Path(folder) / "study"), ((1, 2), (1, 2), (1, 1)), strict=True):
             count = [-(-number * share[0] // share[1]) for number in (options.kills, options.aimed)]
             if stage.name == "ingest, 2 workers":
                 count = [options.kills - count[0], options.aimed - count[1]]

@@ -17,6 +17,7 @@ from copdvae.checkpoint import load_checkpoint
 from copdvae.collapse import constant_likelihood, spearman
 from copdvae.encode import encode
 from copdvae.errors import ConfigError, Stopped
+from copdvae.files import HOST
 from copdvae.metrics.neighbours import knn_regression, r2
 from copdvae.networks import NetworkConfig
 from copdvae.objectives import embedding
@@ -98,6 +99,17 @@ def test_a_run_killed_while_it_wrote_goes_on_to_the_same_bytes(tmp_path):
         train_run(cohort, config, tmp_path / "killed", silent, stopping_after(2))
     (killed / "checkpoint.safetensors").write_bytes(older)
     assert files(train_run(cohort, config, tmp_path / "killed", silent)) == files(whole)
+
+
+def test_what_a_killed_run_left_half_written_is_gone_after_the_next_one(tmp_path):
+    """Also where the run was complete: its pictures, or its latents, were not."""
+    cohort, config = made_cohort(), run_config("vae")
+    for name in ("checkpoint.safetensors", "pictures.safetensors"):
+        left = tmp_path / config.id / f".{name}.{HOST}.{2**22 + 1}.tmp"  # more than any process has
+        left.parent.mkdir(exist_ok=True)
+        left.write_bytes(b"half of it")
+        train_run(cohort, config, tmp_path, silent)
+        assert not left.exists()
 
 
 def test_a_finished_run_is_not_touched_again(tmp_path):

@@ -33,7 +33,7 @@ from safetensors.numpy import save
 
 from copdvae import __version__
 from copdvae.errors import CopdvaeError, ReadError, coded, printable
-from copdvae.files import as_csv, digest_of, leftovers, replacing, write_csv
+from copdvae.files import as_csv, digest_of, in_order, leftovers, replacing, write_csv
 from copdvae.prepare.densitometry import densitometry
 from copdvae.prepare.grid import GridScan, to_grid
 from copdvae.prepare.lungs import LungError, find_lungs, given_lungs
@@ -301,15 +301,6 @@ def without_paths(text: str, paths: dict[str, Path]) -> str:
             if len(name) > 2 and not name.isdigit() and name not in CHANNELS:  # "3" and "exp" are words of our own too
                 text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", column if name == path.name else "a file", text)
     return text
-
-
-def in_order(content: bytes) -> bytes:
-    """The safetensors bytes with the header's keys in one order: the library's own order changes from process to process."""
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    ordered = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    ordered += b" " * (-len(ordered) % 8)
-    return len(ordered).to_bytes(8, "little") + ordered + content[8 + length :]
 
 
 def load_subject(file: Path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:

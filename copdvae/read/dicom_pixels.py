@@ -1,5 +1,6 @@
 """The pixels of one CT slice as HU.  Compressed ones are decoded by GDCM, all others read here."""
 
+import itertools
 import struct
 import tempfile
 from pathlib import Path
@@ -9,7 +10,7 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame
-from pydicom.uid import UID, JPEG2000TransferSyntaxes
+from pydicom.uid import UID, JPEG2000TransferSyntaxes, RLELossless
 
 from copdvae.errors import ReadError
 from copdvae.read.dicom_files import CT, NO_LENGTH, PARSE_ERRORS, Slice, quiet
@@ -42,6 +43,8 @@ def read_pixels(slice_: Slice, out: np.ndarray) -> float:
             out[(words >= slice_.padding[0]) & (words <= slice_.padding[1])] = AIR_HU
     else:
         if slice_.frame is None:
+            if slice_.syntax == RLELossless and not rle_is_whole(_compressed(slice_, 0), out.size):
+                raise _undecoded(slice_)
             out[...] = _decoded(slice_, slice_.path)  # HU already
         else:
             out[...] = _decoded_frame(slice_, slice_.frame)
@@ -118,17 +121,46 @@ def _decoded_frame(slice_: Slice, frame: int) -> np.ndarray:
     single.Rows, single.Columns, single.RescaleIntercept, single.RescaleSlope = slice_.rows, slice_.columns, 0, 1
     single.BitsAllocated, single.BitsStored, single.HighBit = slice_.bits.allocated, slice_.bits.stored, slice_.bits.high
     single.PixelRepresentation = int(slice_.bits.signed)
-    try:
-        with quiet, slice_.path.open("rb") as stream:
-            stream.seek(slice_.pixels.start)
-            single.PixelData = encapsulate([get_frame(stream, frame, number_of_frames=slice_.frames)])
-    except PARSE_ERRORS:
-        raise _undecoded(slice_) from None
+    packed = _compressed(slice_, frame)
+    if slice_.syntax == RLELossless and not rle_is_whole(packed, slice_.rows * slice_.columns):
+        raise _undecoded(slice_)
+    single.PixelData = encapsulate([packed])
     single["PixelData"].VR = "OB"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "frame.dcm"
         single.save_as(path, enforce_file_format=True)
         return _decoded(slice_, path)
+
+
+def _compressed(slice_: Slice, frame: int) -> bytes:
+    """The bytes of one compressed frame."""
+    try:
+        with quiet, slice_.path.open("rb") as stream:
+            stream.seek(slice_.pixels.start)
+            return get_frame(stream, frame, number_of_frames=slice_.frames)
+    except PARSE_ERRORS:
+        raise _undecoded(slice_) from None
+
+
+def rle_is_whole(packed: bytes, count: int) -> bool:
+    """Whether each of the two segments of an RLE frame (DICOM PS3.5 G), high bytes and low bytes, holds `count` of them.
+
+    GDCM fills up what a segment lacks with zeros and says nothing.
+    """
+    starts = [*struct.unpack("<3L", packed[:12])[1:], len(packed)] if len(packed) >= 64 else []
+    for start, end in itertools.pairwise(starts):
+        found, place, end = 0, start, min(end, len(packed))
+        while found < count and place < end:
+            control = packed[place]
+            if control < 128:  # bytes as they are
+                found += min(control + 1, end - place - 1)
+                place += control + 2
+            else:  # one byte again and again; 128 is nothing
+                found += 257 - control if control > 128 and place + 1 < end else 0
+                place += 2 if control > 128 else 1
+        if found < count:
+            return False
+    return bool(starts)
 
 
 def _undecoded(slice_: Slice) -> ReadError:

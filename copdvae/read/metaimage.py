@@ -41,6 +41,12 @@ MET_DTYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4", "MET_LONG": "i4",
     "MET_ULONG": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
 }  # fmt: skip
+MET_FIELDS = {name.lower(): name for name in (
+    "ObjectType", "NDims", "DimSize", "ElementSpacing", "ElementSize", "DistanceUnits", "TransformMatrix", "Rotation", "Orientation",
+    "Offset", "Position", "Origin", "ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset", "ElementType",
+    "ElementNumberOfChannels", "HeaderSize", "HeaderSizePerSlice", "BinaryData", "BinaryDataByteOrderMSB", "ElementByteOrderMSB",
+    "CompressedData", "ElementDataFile",
+)}  # fmt: skip
 MET_NAMES = {  # other names of a field
     "position": "offset", "origin": "offset", "rotation": "transformmatrix", "orientation": "transformmatrix",
     "elementbyteordermsb": "binarydatabyteordermsb",
@@ -154,9 +160,12 @@ def meta_header(path: Path, text: bytes) -> Header:
     for line in text.splitlines(keepends=True):
         start += len(line)
         name, equals, value = line.decode("latin-1").partition("=")
-        name = MET_NAMES.get(name.strip().lower(), name.strip().lower())
+        written = name.strip()
+        name = MET_NAMES.get(written.lower(), written.lower())
         if not equals or ":" in name:  # some take a colon for an equals sign
             break
+        if MET_FIELDS.get(written.lower(), written) != written:  # others pass over it
+            raise damaged(path, "metaimage", "a field's name in other capitals")
         if name in fields and name != "comment":
             raise damaged(path, "metaimage", "a field twice")
         fields[name] = value.strip()

@@ -87,7 +87,7 @@ def content(study: Study, small: int) -> dict[str, Any]:
         ],
         "flow": tables.flow(study, small) if study.cohort is not None or study.rejected is not None else None,
         "cohorts": cohorts(study, small),
-        "sources": tables.sources(study),
+        "sources": [*tables.sources(study), *tables.resampled(study, small)],
         "notes": [str(note) for note in study.evaluation.get("notes", [])],
         "remarks": [] if small else tables.scan_warnings(study)[:MOST_LISTED],
         "row_remarks": [] if small else [str(line) for line in study.evaluation.get("phenotype_warnings", [])][:MOST_LISTED],

@@ -23,6 +23,11 @@ NUMBERS = (
 )  # mean and standard deviation
 SKEWED = ("emphysema_pct", "gas_trapping_pct")  # median and quartiles
 MOST_CATEGORIES = 12
+ALLOWED = {  # codes of warnings about what is refused unless a study asks for it
+    "gaps_filled": "of the subjects have slices that were made up between their neighbours, as allow_gaps asks",
+    "tilt_resampled": "of the subjects have a tilted scan that was sheared upright, as resample_tilt asks",
+    "other_study": "of the subjects have a pair of scans of two studies, as allow_other_study asks",
+}
 CATEGORIES = ("gold", "smoking_status", "site", "scanner", "kernel")
 
 
@@ -468,6 +473,17 @@ def scan_warnings(study: Study) -> list[tuple[str, str]]:
     if study.cohort is None or "warnings" not in study.cohort:
         return []
     return [(str(subject), text) for subject, text in study.cohort["warnings"].items() if text]
+
+
+def resampled(study: Study, small: int) -> list[str]:
+    """How many subjects were kept because the study allows what is refused otherwise."""
+    if study.cohort is None or "warnings" not in study.cohort:
+        return []
+    said, lines = study.cohort["warnings"].fillna("").astype(str), []
+    for code, words in ALLOWED.items():
+        if count := int(said.str.contains(f"[{code}]", regex=False).sum()):
+            lines.append(f"{f'Fewer than {small}' if count < small else count} {words} ({code.replace('_', ' ')}).")
+    return lines
 
 
 def flat(mapping: dict[str, Any], before: str = "") -> list[tuple[str, str]]:

@@ -8,15 +8,17 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from ct_writers import AXIAL, ct_slice
 from pydicom.data import get_testdata_file
-from pydicom.uid import CTImageStorage
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import CTImageStorage, RLELossless
 from test_dicom import refused
 
 from copdvae.errors import ReadError
 from copdvae.read import read_ct
 from copdvae.read.dicom import read_volume
 from copdvae.read.dicom_files import CAPTURE, FOREIGN, OBJECT, SCOUT, read_file
-from copdvae.read.dicom_pixels import read_pixels
+from copdvae.read.dicom_pixels import read_pixels, rle_is_whole
 from copdvae.read.options import ReadConfig
 
 
@@ -130,6 +132,53 @@ def test_a_real_truncated_file_is_refused(tmp_path):
     path = folder / "1.dcm"
     path.write_bytes(path.read_bytes()[:-lost])
     refused(folder, "truncated", "1.dcm: .*cut short", headers_show_it=False)
+
+
+@pytest.mark.parametrize("lost", [8, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("way", ["frame", "frame without lengths inside", "file"])
+@pytest.mark.parametrize(
+    "name", ["693_J2KI.dcm", "J2K_pixelrep_mismatch.dcm", "MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm", "MR_small_RLE.dcm"]
+)
+def test_a_compressed_frame_that_breaks_off_is_refused(tmp_path, name, way, lost):
+    """Also where what holds it is whole, and where the JPEG 2000 stream does not say how long its only tile is.
+
+    Eight bytes: the last two of a JPEG are its end's mark alone.
+    """
+    folder = series_of(bundled(name), tmp_path / "a", RescaleSlope=1, RescaleIntercept=-1024)
+    path = folder / "1.dcm"
+    data, dataset = path.read_bytes(), opened(path)
+    (frame,) = generate_frames(dataset.PixelData, number_of_frames=1)
+    frame = frame.rstrip(b"\0") if "RLE" not in name else frame
+    tile = frame.find(b"\xff\x90\x00\x0a")
+    if way == "file":
+        size = len(data) - data.index(b"\xe0\x7f\x10\x00O")
+        path.write_bytes(data[: -int(lost if lost > 1 else size * lost) - 8])  # the mark of the end takes eight
+    else:
+        if way != "frame":
+            if tile < 0:
+                pytest.skip("no JPEG 2000")
+            frame = frame[: tile + 6] + bytes(4) + frame[tile + 10 :]
+        kept = len(frame) - int(lost if lost > 1 else len(frame) * lost)
+        dataset.PixelData = encapsulate([frame[:kept]])
+        dataset["PixelData"].VR = "OB"
+        dataset.save_as(path)
+    refused(folder, "bad_compression", "1.dcm: its compressed pixels .* cannot be decoded", headers_show_it=False)
+
+
+@pytest.mark.parametrize("count", [1, 5, 127, 128, 129, 1000])
+def test_rle_is_whole_where_pydicom_decodes_it_and_not_without_its_last_bytes(count):
+    rng = np.random.default_rng(count)
+    words = np.concatenate([rng.integers(0, 2**16, count // 2), np.full(count - count // 2, 77)]).astype("<u2")
+    dataset = ct_slice(words.reshape(1, -1), (0, 0, 0), AXIAL, (1, 1), "1.2", 0)
+    dataset.compress(RLELossless, generate_instance_uid=False)
+    (frame,) = generate_frames(dataset.PixelData, number_of_frames=1)
+    assert rle_is_whole(frame, count)
+    assert not rle_is_whole(frame, count + 2)
+    second = int.from_bytes(frame[8:12], "little")
+    shorter = frame[: second - 2] + frame[second:]  # of the first segment
+    assert not rle_is_whole(shorter[:8] + (second - 2).to_bytes(4, "little") + shorter[12:], count)
+    assert not rle_is_whole(frame[:-2] if len(frame) - second > 2 else frame[:second], count)
+    assert not rle_is_whole(frame[:60], count)
 
 
 @pytest.mark.parametrize(
