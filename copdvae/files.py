@@ -99,7 +99,8 @@ def read_csv(path: Path, text: Collection[str] | None = None) -> pd.DataFrame:
     words = [column for column in columns if text is None or unescape(column) in text]
     none = {column: MISSING for column in columns if column not in words}
     table = pd.read_csv(path, dtype=dict.fromkeys(words, str), keep_default_na=False, na_values=none)
-    return table.assign(**{column: table[column].map(unescape) for column in words}).rename(columns=unescape)
+    marked = [column for column in words if table[column].str.startswith("'").any()]  # few are, and a call a cell takes long
+    return table.assign(**{column: table[column].map(unescape) for column in marked}).rename(columns=unescape)
 
 
 def without_formulas(table: pd.DataFrame) -> pd.DataFrame:

@@ -73,6 +73,23 @@ def test_a_run_ends_with_scores_of_every_method_baseline_and_target(finished):
     assert (mean["value"] <= 0).all()
     assert set(scores.loc[scores["note"] == "identity", "method"]) == {"densitometry"}
     assert (finished / "report.html").stat().st_size > 100_000
+    assert 'href="qc.html"' in (finished / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_run_leaves_a_page_of_its_subjects_and_the_command_writes_it_again(finished):
+    page = finished / "qc.html"
+    table = pd.read_csv(finished / "qc.csv").set_index("subject_id")
+    planted = pd.read_csv(finished / "study/planted.csv")["subject_id"]
+    assert table.loc[planted, "expected"].eq("yes").all()
+    assert table["state"].value_counts()["kept"] == 36
+    assert page.read_text(encoding="utf-8").count("data:image/png") == 2 * (table["state"] != "rejected").sum()
+    page.unlink()
+    done = subprocess.run(
+        [sys.executable, "-m", "copdvae.cli", "qc", finished, "--pictures", "3"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str(page)
+    assert page.read_text(encoding="utf-8").count("data:image/png") == 2 * 3
 
 
 @pytest.mark.slow

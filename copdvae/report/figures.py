@@ -29,6 +29,7 @@ from copdvae.report.words import GOLD, GOLD_COLOURS, KIND_COLOURS, MEASURES, TAR
 PALETTE = ("#0b6e8a", "#e08e3c", "#7c6a9c", "#5a9367", "#c0504d", "#4f6d9c", "#b5a642", "#8b95a1")
 BREATHS = {"insp": "Inspiration", "exp": "Expiration"}
 MAX_POINTS = 400  # of a training curve
+MOST_DOTS = 2500  # of one figure: a browser draws each as an element of its own
 HIDDEN_TERMS = ("grad_", "kl_u_", "kl_v_")
 
 
@@ -133,6 +134,7 @@ def main_method(table: Frame) -> str:
 def agreement_figure(points: Frame, target: str) -> dict[str, Any]:
     """Left: truth against prediction. Right: Bland and Altman's plot."""
     facts, name, dots = agreement(points), target_name(target), {"size": 6, "color": ACCENT, "opacity": 0.5}
+    points = points.iloc[some_of(len(points), MOST_DOTS // 2)]  # figures and lines are of all
     truth, predicted = points["truth"].to_numpy(float), points["predicted"].to_numpy(float)
     panels = Panels(["Predicted and measured", "Difference against average (Bland–Altman)"], 2, (0.11, 0))
     ends = np.array([min(truth.min(), predicted.min()), max(truth.max(), predicted.max())])
@@ -151,6 +153,13 @@ def agreement_figure(points: Frame, target: str) -> dict[str, Any]:
     panels.axis("x", 1, f"Average of both, {name}")
     panels.axis("y", 1, "Predicted less measured")
     return panels.spec(height=420, left=60)
+
+
+def some_of(count: int, most: int) -> np.ndarray:
+    """Places of at most `most` of `count` subjects, drawn at random, always the same ones, in their order."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
 
 
 def training_figure(runs: list[Run]) -> dict[str, Any] | None:
@@ -196,6 +205,7 @@ def scatter_data(study: Study, small: int = 0) -> dict[str, Any] | None:
     ids = [subject for subject in cohort.index if any(subject in latents.index for _, _, latents in shown)]
     if not ids:
         return None
+    drawn = some_of(len(ids), MOST_DOTS)
     people = cohort.loc[ids]
     measures = [name for name in (*TARGETS, "fev1_fvc", "fvc_pp", "age", "height_cm") if name in people and people[name].notna().any()]
     real = [name for name in measures if name != "gold"]
@@ -207,21 +217,25 @@ def scatter_data(study: Study, small: int = 0) -> dict[str, Any] | None:
             order += ["unknown"] if (labels == "unknown").any() else []
             colours = [GOLD_COLOURS[stage] for stage in GOLD if GOLD[stage] in order] if name == "gold" else list(PALETTE)
             groups[name] = {
-                "name": MEASURES.get(name, name), "of": [order.index(label) for label in labels], "labels": order,
+                "name": MEASURES.get(name, name), "of": [order.index(label) for label in labels.iloc[drawn]], "labels": order,
                 "colours": [*colours[: len(order)], *["#c9ced6"] * (len(order) - len(colours))],
             }  # fmt: skip
     return {
-        "ids": None if small else ids,
-        "test": (people["split"] == "test").tolist(),
-        "measures": [{"key": name, "name": MEASURES.get(name, name), "values": people[name]} for name in measures],
+        "ids": None if small else [ids[place] for place in drawn],
+        "of": len(ids),
+        "test": (people["split"] == "test").iloc[drawn].tolist(),
+        "measures": [{"key": name, "name": MEASURES.get(name, name), "values": people[name].iloc[drawn]} for name in measures],
         "groups": groups,
         "continuous": real,
-        "runs": [run_codes(method, run, latents.reindex(ids), people, measures) for method, run, latents in shown],
+        "runs": [run_codes(method, run, latents.reindex(ids), people, measures, drawn) for method, run, latents in shown],
     }
 
 
-def run_codes(method: str, run: Run, latents: Frame, people: Frame, measures: list[str]) -> dict[str, Any]:
-    """The codes of a run to plot against each measure: u_0, or the latent that tells most about the measure in training subjects."""
+def run_codes(method: str, run: Run, latents: Frame, people: Frame, measures: list[str], drawn: np.ndarray) -> dict[str, Any]:
+    """The codes of a run to plot against each measure: u_0, or the latent that tells most about the measure in training subjects.
+
+    Latents are chosen and correlated over all `people`; only those at the places `drawn` are plotted.
+    """
     columns = [column for column in latents if column.startswith("u_") and not column.endswith("_std")]
     chosen = dict.fromkeys(measures, columns[0] if columns else "")
     if not columns:
@@ -237,8 +251,8 @@ def run_codes(method: str, run: Run, latents: Frame, people: Frame, measures: li
     return {
         "name": f"{method_name(method)}, seed {run.seed}" if run.seed else method_name(method),
         "x": chosen,
-        "codes": codes,
-        "second": {"name": columns[1], "values": latents[columns[1]]} if len(columns) > 1 else None,
+        "codes": {column: code.iloc[drawn] for column, code in codes.items()},
+        "second": {"name": columns[1], "values": latents[columns[1]].iloc[drawn]} if len(columns) > 1 else None,
         "rho": {name: rank_correlation(codes[chosen[name]][test], people.loc[test, name], name) for name in measures},
     }
 

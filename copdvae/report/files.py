@@ -20,7 +20,7 @@ Column = Any  # a pandas Series
 
 TEXT = {
     "subject_id", "visit", "method", "other", "seed", "target", "metric", "note", "split", "sex", "site", "scanner", "kernel", "race",
-    "smoking_status", "stage", "reason", "detail", "expected", "channels", "warnings",
+    "smoking_status", "stage", "reason", "detail", "expected", "channels", "warnings", "state", "flags", "why",
 }  # fmt: skip
 
 
@@ -70,6 +70,7 @@ class Study:
     evaluation: dict[str, Any]
     runs: list[Run]
     missing: dict[str, str] = field(default_factory=dict)
+    quality: Frame | None = None  # qc.csv, a line a visit
 
     def kind(self, method: str) -> str:
         """A key of `words.KINDS`."""
@@ -106,6 +107,7 @@ def read_study(out: Path) -> Study:
         evaluation=read_mapping(out, "evaluation.json", missing),
         runs=[read_run(out, folder.parent.name, missing) for folder in sorted(out.glob("runs/*/run.json"))],
         missing=missing,
+        quality=read_table(out, "qc.csv", ("subject_id", "state", "flags"), missing),
     )
     if not study.runs:
         missing["runs"] = "there is no finished run in runs"

@@ -89,9 +89,13 @@ def content(study: Study, small: int) -> dict[str, Any]:
         "cohorts": cohorts(study, small),
         "sources": [*tables.sources(study), *tables.resampled(study, small)],
         "notes": [str(note) for note in study.evaluation.get("notes", [])],
+        "quality": tables.quality_rows(study, small),
+        "checked": study.quality is not None,
         "remarks": [] if small else tables.scan_warnings(study)[:MOST_LISTED],
+        "remarked": len(tables.scan_warnings(study)),
         "row_remarks": [] if small else [str(line) for line in study.evaluation.get("phenotype_warnings", [])][:MOST_LISTED],
         "rejected": rejected(study, small),
+        "refused": 0 if study.rejected is None else len(study.rejected),
         "runs": tables.run_rows(study),
         "configs": [
             (tables.method_name(method), tables.flat(runs[0].config)) for method, runs in study.by_method().items() if runs[0].config
@@ -159,7 +163,10 @@ def lede(study: Study, best: dict[str, Any]) -> str:
     if row is None:
         return ""
     name, explained = tables.method_name(row["method"]), tables.percent(max(row["value"], 0))
-    tested = "" if study.cohort is None else f" in the {(study.cohort['split'] == 'test').sum()} test subjects, whom training never saw"
+    tested = ""
+    if study.cohort is not None and "fev1_pp" in study.cohort:
+        scored = int(((study.cohort["split"] == "test") & study.cohort["fev1_pp"].notna()).sum())  # those without a value are not scored
+        tested = f" in the {scored} test subjects with a known value, whom training never saw"
     found = f"From the CT alone, the best representation ({name}) explains {explained} of the differences in FEV1 % predicted{tested}."
     if row["share"] != row["share"]:
         return found
@@ -185,6 +192,7 @@ def agreements(study: Study, best: dict[str, Any]) -> list[dict[str, Any]]:
                     "method": tables.method_name(row["method"]),
                     "figure": figures.agreement_figure(points, target),  # type: ignore[arg-type]
                     "facts": {key: tables.number(value, 2 if key == "slope" else 1) for key, value in facts.items()} | {"n": facts["n"]},
+                    "drawn": min(facts["n"], figures.MOST_DOTS // 2),
                 }
             )
     order = [tables.target_name(target) for target in TARGETS]

@@ -1,5 +1,6 @@
 """The page's tables as plain rows of text and numbers; the template only lays them out."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -352,8 +353,8 @@ def confusions(study: Study, small: int = 0) -> list[dict[str, Any]]:
     if study.predictions is None:
         return []
     gold = study.predictions[study.predictions["target"] == "gold"]
-    found = []
-    for method in [name for name in study.methods() if name in set(gold["method"])]:
+    found, known = [], set(gold["method"])
+    for method in [name for name in study.methods() if name in known]:
         own = gold[(gold["method"] == method) & gold["truth"].isin(GOLD_SIX)]
         if not len(own):
             continue
@@ -484,6 +485,19 @@ def resampled(study: Study, small: int) -> list[str]:
         if count := int(said.str.contains(f"[{code}]", regex=False).sum()):
             lines.append(f"{f'Fewer than {small}' if count < small else count} {words} ({code.replace('_', ' ')}).")
     return lines
+
+
+def quality_rows(study: Study, small: int = 0) -> list[dict[str, str]]:
+    """How often each flag of qc.csv is there, among subjects that were kept and among the others."""
+    if study.quality is None:
+        return []
+    states, lists = (study.quality[name].tolist() for name in ("state", "flags"))
+    counts: dict[str, Counter[str]] = {}
+    for state, flags in zip(states, lists, strict=True):
+        for flag in flags.split():
+            counts.setdefault(flag, Counter())["kept" if state == "kept" else "out"] += 1
+    rows = sorted(counts.items(), key=lambda entry: (-entry[1].total(), entry[0]))
+    return [{"flag": flag, "kept": hidden(found["kept"], small), "out": hidden(found["out"], small)} for flag, found in rows]
 
 
 def flat(mapping: dict[str, Any], before: str = "") -> list[tuple[str, str]]:

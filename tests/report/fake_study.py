@@ -52,6 +52,7 @@ def fake_study(
     out.mkdir(parents=True, exist_ok=True)
     cohort.reset_index().to_csv(out / "cohort.csv", index=False)
     write_rejected(out)
+    write_quality(out)
 
     predicted: dict[str, dict[str, pd.DataFrame]] = {}
     for method, noise in BASELINES.items():
@@ -111,6 +112,13 @@ def write_rejected(out: Path) -> None:
         ("P0207", "exp_not_smaller", "the expiratory lungs hold 5.12 l, the inspiratory 4.96 l; expected less on expiration", "no"),
     ]
     pd.DataFrame(rows, columns=["subject_id", "reason", "detail", "expected"]).to_csv(out / "rejected.csv", index=False)
+
+
+def write_quality(out: Path) -> None:
+    """A few lines of what `qc` writes beside its page."""
+    lines = [(f"{k:04d}", "kept", "lung_at_end" if k < 3 else "") for k in range(8)]
+    lines += [("P0603", "rejected", "missing_slice"), ("P0207", "left_out", "lung_at_end")]
+    pd.DataFrame(lines, columns=["subject_id", "state", "flags"]).to_csv(out / "qc.csv", index=False)
 
 
 def predictions(rng: np.random.Generator, cohort: pd.DataFrame, code: np.ndarray, noise: float) -> pd.DataFrame:

@@ -156,3 +156,31 @@ def test_plain_makes_what_json_can_hold():
     assert figures.plain({"a": np.array([1.0, np.nan]), "b": np.int64(3), "c": (np.float32(0.123456789),), "d": True}) == {
         "a": [1.0, None], "b": 3, "c": [0.12346], "d": True,
     }  # fmt: skip
+
+
+def test_of_many_subjects_some_are_drawn_and_all_are_counted(monkeypatch):
+    rng, n = np.random.default_rng(0), 400
+    cohort = pd.DataFrame(
+        {"split": np.resize(["train", "test"], n), "fev1_pp": rng.normal(70, 20, n), "sex": np.resize(["F", "M", "M"], n)}
+    )
+    cohort.index = pd.Index([f"{k:03d}" for k in range(n)], name="subject_id")
+    latents = pd.DataFrame({"u_0": cohort["fev1_pp"] + rng.normal(0, 10, n), "v_0": 0.0}, index=cohort.index)
+    study = study_of(cohort, run_of("u", latents))
+    whole = figures.scatter_data(study)
+    monkeypatch.setattr(figures, "MOST_DOTS", 100)
+    found = figures.scatter_data(study)
+    assert (whole["of"], len(whole["ids"])) == (400, 400)
+    assert (found["of"], len(found["ids"])) == (400, 100)
+    assert found["ids"] == sorted(set(found["ids"]))
+    assert found["runs"][0]["rho"] == whole["runs"][0]["rho"]  # of all
+    assert len(found["test"]) == len(found["groups"]["sex"]["of"]) == len(found["runs"][0]["codes"]["u_0"]) == 100
+    for place, name in enumerate(found["ids"]):
+        assert found["measures"][0]["values"].iloc[place] == cohort.loc[name, "fev1_pp"]
+        assert found["runs"][0]["codes"]["u_0"].iloc[place] == latents.loc[name, "u_0"]
+        assert found["groups"]["sex"]["labels"][found["groups"]["sex"]["of"][place]] == cohort.loc[name, "sex"]
+
+    points = pd.DataFrame({"truth": cohort["fev1_pp"], "predicted": latents["u_0"]})
+    spec = figures.agreement_figure(points, "fev1_pp")
+    assert [len(trace["x"]) for trace in spec["data"] if trace["mode"] == "markers"] == [50, 50]
+    bias = spec["layout"]["shapes"][0]["y0"]
+    assert bias == pytest.approx((points["predicted"] - points["truth"]).mean())

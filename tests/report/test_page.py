@@ -14,9 +14,9 @@ from plotly.offline import get_plotlyjs
 from copdvae.errors import CopdvaeError
 from copdvae.report import report
 from copdvae.report.files import read_study
+from copdvae.report.page import MOST_LISTED
 
-SECTIONS = ["summary", "methods", "results", "differences", "space", "along", "redrawn", "stages", "agreement", "cohort", "rejected"]
-SECTIONS += ["training", "runs", "words"]
+SECTIONS = "summary methods results differences space along redrawn stages agreement cohort quality rejected training runs words".split()
 
 
 class Page(HTMLParser):
@@ -68,13 +68,14 @@ def test_every_link_of_the_page_leads_somewhere_on_it(page):
     ids = {value for _, name, value in page.attributes if name == "id"}
     links = [value for tag, name, value in page.attributes if tag == "a" and name == "href"]
     assert len(links) >= len(SECTIONS)
-    assert {link.removeprefix("#") for link in links} <= ids
+    assert {link.removeprefix("#") for link in links if link != "qc.html"} <= ids
+    assert links.count("qc.html") == 1  # the page of the subjects, beside this one
 
 
 def test_the_page_loads_nothing_and_forbids_itself_to(page):
     for tag, name, value in page.attributes:
         if name in ("src", "href", "srcset", "data", "action", "poster"):
-            assert value.startswith(("data:", "#")), (tag, name)
+            assert value.startswith(("data:", "#")) or (tag, name, value) == ("a", "href", "qc.html"), (tag, name)
     assert not re.search(r"https?://|@import|url\(", page.source)
     policy = next(value for tag, name, value in page.attributes if tag == "meta" and name == "content" and "default-src" in value)
     assert "default-src 'none'" in policy
@@ -129,7 +130,10 @@ def test_the_headline_names_the_best_representation_and_its_share_of_the_ceiling
     words = page.words()
     assert f"(Pairwise similarities) explains {row['value']:.0%}".replace("%", " %") in words
     assert f"That is {row['value'] / row['ceiling']:.0%}".replace("%", " %") in words
-    assert f"{(pd.read_csv(whole / 'cohort.csv')['split'] == 'test').sum()} test subjects" in words
+    cohort = pd.read_csv(whole / "cohort.csv")
+    tested = cohort[cohort["split"] == "test"]
+    assert tested["fev1_pp"].isna().sum() > 0  # who has no value is not scored
+    assert f"in the {tested['fev1_pp'].notna().sum()} test subjects with a known value" in words
 
 
 def test_warnings_stand_before_everything_else(page):
@@ -168,7 +172,7 @@ def test_two_seeds_that_collapsed_alike_are_two_warnings(study):
     assert [words.count(f"Pairwise similarities, seed {seed}: training seems to have failed") for seed in (0, 1)] == [1, 1]
 
 
-REMOVABLE = ["scores.csv", "differences.csv", "predictions.csv", "cohort.csv", "rejected.csv", "evaluation.json", "runs"]
+REMOVABLE = ["scores.csv", "differences.csv", "predictions.csv", "cohort.csv", "rejected.csv", "qc.csv", "evaluation.json", "runs"]
 
 
 @pytest.mark.parametrize("name", REMOVABLE)
@@ -245,8 +249,25 @@ def test_hiding_small_cells_names_no_subject(study):
     hidden = Page(report(study, small_cells=5))
     assert "SUBJ" not in hidden.source
     assert "P0207" not in hidden.source
+    assert "qc.html" not in hidden.source  # it names everyone
     assert "Counts below 5 are hidden" in hidden.words()
     assert "<5" in hidden.text
+
+
+def test_flags_are_counted_for_those_kept_and_those_not(page):
+    cells = re.findall(r"<td>(?:<code>)?(\w+)", page.source[page.source.index('id="quality"') : page.source.index('id="rejected"')])
+    assert cells == ["lung_at_end", "3", "1", "missing_slice", "0", "1"]
+
+
+def test_lists_that_are_cut_say_how_long_they_were(study):
+    rows = [(f"R{k}", "missing_slice", "slices lack", "no") for k in range(MOST_LISTED + 7)]
+    pd.DataFrame(rows, columns=["subject_id", "reason", "detail", "expected"]).to_csv(study / "rejected.csv", index=False)
+    cohort = pd.read_csv(study / "cohort.csv", dtype={"subject_id": str}).assign(warnings="insp: lungs [lung_at_end]")
+    cohort = pd.concat([cohort.assign(subject_id=cohort["subject_id"] + suffix) for suffix in ("", "b")])
+    cohort.to_csv(study / "cohort.csv", index=False)
+    words = Page(report(study)).words()
+    assert "The first 200 of 207; all are in rejected.csv." in words
+    assert "The first 200 of 240; all are in cohort.csv." in words
 
 
 def test_ids_keep_their_leading_zeros_and_words_that_look_like_nothing(study):

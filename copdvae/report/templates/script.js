@@ -75,7 +75,7 @@
       yaxis: Object.assign({title: title(second ? called(run.second.name) : escape(chosen.name))}, axis, !second && chosen.key === "gold" ? gold : {}),
     }, settings);
     const rho = run.rho[chosen.key];
-    document.getElementById("scatter-note").textContent = kept.length + " subjects shown." + (second || rho === null ? ""
+    document.getElementById("scatter-note").textContent = kept.length + " subjects shown" + (data.of > x.length ? ", of a random " + x.length + " of all " + data.of : "") + "." + (second || rho === null ? ""
       : " Rank correlation in test subjects" + (chosen.key === "gold" ? " of GOLD 0 to 4" : "") + ": " + rho.toFixed(2).replace("-", "\u2212") + ".")
       + (code.startsWith("z_") ? " This method does not say which of its numbers is severity: shown is the one that tells most about this measure in training subjects." : "");
   };
