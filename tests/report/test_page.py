@@ -16,7 +16,23 @@ from copdvae.report import report
 from copdvae.report.files import read_study
 from copdvae.report.page import MOST_LISTED
 
-SECTIONS = "summary methods results differences space along redrawn stages agreement cohort quality rejected training runs words".split()
+SECTIONS = [
+    "summary",
+    "methods",
+    "results",
+    "differences",
+    "space",
+    "along",
+    "redrawn",
+    "stages",
+    "agreement",
+    "cohort",
+    "quality",
+    "rejected",
+    "training",
+    "runs",
+    "words",
+]
 
 
 class Page(HTMLParser):
