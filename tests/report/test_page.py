@@ -17,22 +17,9 @@ from copdvae.report.files import read_study
 from copdvae.report.page import MOST_LISTED
 
 SECTIONS = [
-    "summary",
-    "methods",
-    "results",
-    "differences",
-    "space",
-    "along",
-    "redrawn",
-    "stages",
-    "agreement",
-    "cohort",
-    "quality",
-    "rejected",
-    "training",
-    "runs",
-    "words",
-]
+    "summary", "methods", "results", "differences", "space", "along", "redrawn", "stages", "agreement",
+    "cohort", "quality", "rejected", "training", "runs", "words",
+]  # fmt: skip
 
 
 class Page(HTMLParser):
