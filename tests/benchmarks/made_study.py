@@ -1,5 +1,6 @@
 """Studies of many subjects, made from a few phantom ones: what the scale and QC measurements run on."""
 
+import json
 import os
 from pathlib import Path
 
@@ -7,9 +8,9 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save
 
+from copdvae.errors import coded
 from copdvae.files import digest_of, write_csv
 from copdvae.phantom import phantom
-from copdvae.phantom.people import REFERENCE
 from copdvae.prepare.ingest import IngestConfig, Task, identify, in_order, ingest, load_subject
 from copdvae.prepare.seal import sealed
 from copdvae.read.manifest import COLUMNS
@@ -80,8 +81,6 @@ def cached_many(
         rng = np.random.default_rng([seed, number])
         own = identity | {"subject_id": row["subject_id"], "visit": row["visit"]}
         if rng.random() < WARNED:
-            own["warnings"] = '["insp: the lungs touch the last slice: the scan may cut them [lungs_cut]"]'
+            own["warnings"] = json.dumps([f"insp: {coded('the lungs reach the highest slice: a little may be missing', 'lung_at_end')}"])
         write_cached(task, *jittered(image, lung, rng), metadata | own)
 
-
-__all__ = ["REFERENCE", "cached_many", "few_subjects", "linked_manifest", "many_phenotypes", "name_of"]
