@@ -10,12 +10,13 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame
-from pydicom.uid import UID, JPEG2000TransferSyntaxes, RLELossless
+from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, RLELossless
 
 from copdvae.errors import ReadError
 from copdvae.read.dicom_files import CT, NO_LENGTH, PARSE_ERRORS, Slice, quiet
 from copdvae.read.volume import AIR_HU
 
+FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # of JPEG's kinds and JPEG-LS; the rest are tables
 TWELVE_BITS_HU = 3071.0  # the top of 12 bits from -1024
 NEAR_TOP_HU = 2700.0  # a slice that does not reach this holds no metal
 DENSE_HU, STEP_HU = 2000.0, 3000.0  # from one voxel to the next, no edge in a body has such a step
@@ -43,8 +44,7 @@ def read_pixels(slice_: Slice, out: np.ndarray) -> float:
             out[(words >= slice_.padding[0]) & (words <= slice_.padding[1])] = AIR_HU
     else:
         if slice_.frame is None:
-            if slice_.syntax == RLELossless and not rle_is_whole(_compressed(slice_, 0), out.size):
-                raise _undecoded(slice_)
+            check_stream(slice_, 0)
             out[...] = _decoded(slice_, slice_.path)  # HU already
         else:
             out[...] = _decoded_frame(slice_, slice_.frame)
@@ -121,10 +121,8 @@ def _decoded_frame(slice_: Slice, frame: int) -> np.ndarray:
     single.Rows, single.Columns, single.RescaleIntercept, single.RescaleSlope = slice_.rows, slice_.columns, 0, 1
     single.BitsAllocated, single.BitsStored, single.HighBit = slice_.bits.allocated, slice_.bits.stored, slice_.bits.high
     single.PixelRepresentation = int(slice_.bits.signed)
-    packed = _compressed(slice_, frame)
-    if slice_.syntax == RLELossless and not rle_is_whole(packed, slice_.rows * slice_.columns):
-        raise _undecoded(slice_)
-    single.PixelData = encapsulate([packed])
+    check_stream(slice_, frame)
+    single.PixelData = encapsulate([_compressed(slice_, frame)])
     single["PixelData"].VR = "OB"
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "frame.dcm"
@@ -142,15 +140,42 @@ def _compressed(slice_: Slice, frame: int) -> bytes:
         raise _undecoded(slice_) from None
 
 
-def rle_is_whole(packed: bytes, count: int) -> bool:
-    """Whether each of the two segments of an RLE frame (DICOM PS3.5 G), high bytes and low bytes, holds `count` of them.
+def check_stream(slice_: Slice, frame: int) -> None:
+    """Refuse a frame that GDCM would fill up, or break into rows of another length, and say nothing."""
+    if slice_.syntax == RLELossless and not rle_is_whole(_compressed(slice_, frame), slice_.rows, slice_.columns):
+        raise _undecoded(slice_)
+    if slice_.syntax not in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes):
+        return
+    size = stream_size(_compressed(slice_, frame))
+    if size is not None and size != (slice_.rows, slice_.columns):
+        raise ReadError(
+            f"{slice_.path}: compressed pixels of {size[0]}x{size[1]}, expected {slice_.rows}x{slice_.columns}; export it again",
+            "bad_compression",
+        )
 
-    GDCM fills up what a segment lacks with zeros and says nothing.
+
+def stream_size(packed: bytes) -> tuple[int, int] | None:
+    """Rows and columns by a JPEG or JPEG-LS stream's own word (its frame header); None where it has none, or leaves rows open."""
+    place = 2 if packed[:2] == b"\xff\xd8" else len(packed)
+    while place + 9 <= len(packed) and packed[place] == 0xFF:
+        marker, length = packed[place + 1], int.from_bytes(packed[place + 2 : place + 4], "big")
+        if marker in FRAME_HEADERS:
+            rows, columns = struct.unpack(">2H", packed[place + 5 : place + 9])
+            return (rows, columns) if rows else None
+        place += 1 if marker == 0xFF else 2 + length
+    return None
+
+
+def rle_is_whole(packed: bytes, rows: int, columns: int) -> bool:
+    """Whether each of the two segments of an RLE frame (DICOM PS3.5 G), high bytes and low bytes, holds one for each pixel.
+
+    Some writers pad a segment; by a row or more, it is one of another size.
     """
+    count = rows * columns
     starts = [*struct.unpack("<3L", packed[:12])[1:], len(packed)] if len(packed) >= 64 else []
     for start, end in itertools.pairwise(starts):
         found, place, end = 0, start, min(end, len(packed))
-        while found < count and place < end:
+        while place < end:
             control = packed[place]
             if control < 128:  # bytes as they are
                 found += min(control + 1, end - place - 1)
@@ -158,7 +183,7 @@ def rle_is_whole(packed: bytes, count: int) -> bool:
             else:  # one byte again and again; 128 is nothing
                 found += 257 - control if control > 128 and place + 1 < end else 0
                 place += 2 if control > 128 else 1
-        if found < count:
+        if not count <= found < count + columns:
             return False
     return bool(starts)
 

@@ -83,4 +83,3 @@ def cached_many(
         if rng.random() < WARNED:
             own["warnings"] = json.dumps([f"insp: {coded('the lungs reach the highest slice: a little may be missing', 'lung_at_end')}"])
         write_cached(task, *jittered(image, lung, rng), metadata | own)
-

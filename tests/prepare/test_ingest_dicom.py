@@ -154,6 +154,12 @@ class TestChests:
         save_dicom(tmp_path / "a", chest(1.0), keep=lambda k: k > 20)
         assert both_say(manifest_of(tmp_path, {"insp_path": "a"})) == ["lung_at_border"]
 
+    def test_a_scan_that_ends_just_within_the_lungs_is_kept_with_a_warning(self, tmp_path):
+        save_dicom(tmp_path / "a", chest(1.0), keep=lambda k: k > 6)  # its first slice has a seventh of the largest cross-section
+        manifest = manifest_of(tmp_path, {"insp_path": "a"})
+        assert both_say(manifest) == []
+        assert "lowest slice" in ingest(manifest, tmp_path / "cache", SMALL).index.loc[0, "warnings"]
+
     def test_a_head_or_a_belly_is_refused(self, tmp_path):
         _, y, x = np.indices((30, 40, 40))
         head = np.where((y - 20) ** 2 + (x - 20) ** 2 < 150, 40.0, -1000.0) + np.random.default_rng(0).normal(0, 10, (30, 40, 40)).round()

@@ -124,12 +124,13 @@ def test_padding_becomes_air_and_nothing_else_does(tmp_path, values, corner, tis
 
 @pytest.mark.parametrize("high", [11, 13, 15])
 @pytest.mark.parametrize("signed", [0, 1])
-def test_stored_bits_are_taken_with_their_sign_and_other_bits_dropped(tmp_path, high, signed):
-    """12 stored bits of 16, wherever they lie; the rest is an overlay of ones."""
+@pytest.mark.parametrize("rest", [0xFFFF, 0, 0x5A5A])
+def test_stored_bits_are_taken_with_their_sign_and_other_bits_dropped(tmp_path, high, signed, rest):
+    """12 stored bits of 16, wherever they lie; the rest is ones, as of an overlay, zeros, so that the sign is not extended, or both."""
 
     def raw(hu):
         words = (hu.astype(int) + (0 if signed else 1024)) & 0xFFF
-        return (words << (high - 11)) | (0xFFFF & ~(0xFFF << (high - 11)))
+        return (words << (high - 11)) | (rest & 0xFFFF & ~(0xFFF << (high - 11)))
 
     change = setting(BitsStored=12, HighBit=high, PixelRepresentation=signed, RescaleIntercept=0 if signed else -1024)
     assert_reads_the_world(read_ct(write_series(tmp_path, change=change, raw=raw)))

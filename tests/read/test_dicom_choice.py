@@ -194,6 +194,11 @@ def test_several_patients_in_one_folder_are_refused_unless_a_series_is_named(tmp
     assert_reads_the_world(read_ct(tmp_path, series="1.2.3.4"))
 
 
+def test_several_patients_in_a_series_that_is_named_are_refused(tmp_path):
+    write_series(tmp_path, change=setting(only=2, PatientID="SECRET-OTHER"))
+    refused(tmp_path, "mixed_patients", "slices of 2 patients in one series", series="1.2.3.4")
+
+
 class TestBreath:
     @pytest.mark.parametrize(
         ("description", "breath"),

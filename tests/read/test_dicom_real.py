@@ -18,7 +18,7 @@ from copdvae.errors import ReadError
 from copdvae.read import read_ct
 from copdvae.read.dicom import read_volume
 from copdvae.read.dicom_files import CAPTURE, FOREIGN, OBJECT, SCOUT, read_file
-from copdvae.read.dicom_pixels import read_pixels, rle_is_whole
+from copdvae.read.dicom_pixels import read_pixels, rle_is_whole, stream_size
 from copdvae.read.options import ReadConfig
 
 
@@ -172,13 +172,30 @@ def test_rle_is_whole_where_pydicom_decodes_it_and_not_without_its_last_bytes(co
     dataset = ct_slice(words.reshape(1, -1), (0, 0, 0), AXIAL, (1, 1), "1.2", 0)
     dataset.compress(RLELossless, generate_instance_uid=False)
     (frame,) = generate_frames(dataset.PixelData, number_of_frames=1)
-    assert rle_is_whole(frame, count)
-    assert not rle_is_whole(frame, count + 2)
+    assert rle_is_whole(frame, 1, count)
+    assert not rle_is_whole(frame, 1, count + 2)
+    assert not rle_is_whole(frame, count // 2, 1)
     second = int.from_bytes(frame[8:12], "little")
     shorter = frame[: second - 2] + frame[second:]  # of the first segment
-    assert not rle_is_whole(shorter[:8] + (second - 2).to_bytes(4, "little") + shorter[12:], count)
-    assert not rle_is_whole(frame[:-2] if len(frame) - second > 2 else frame[:second], count)
-    assert not rle_is_whole(frame[:60], count)
+    assert not rle_is_whole(shorter[:8] + (second - 2).to_bytes(4, "little") + shorter[12:], 1, count)
+    assert not rle_is_whole(frame[:-2] if len(frame) - second > 2 else frame[:second], 1, count)
+    assert not rle_is_whole(frame[:60], 1, count)
+
+
+@pytest.mark.parametrize("size", [(32, 64), (64, 32), (64, 63), (63, 64), (128, 64)])
+@pytest.mark.parametrize("name", ["MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm", "MR_small_RLE.dcm"])
+def test_compressed_pixels_of_another_size_than_the_header_says_are_refused(tmp_path, name, size):
+    """GDCM breaks JPEG-LS and RLE into rows of the header's length, whatever they were."""
+    folder = series_of(bundled(name), tmp_path / "a", RescaleSlope=1, RescaleIntercept=-1024, Rows=size[0], Columns=size[1])
+    refused(folder, "bad_compression", "dcm: (its )?compressed pixels", headers_show_it=False)
+
+
+def test_a_jpeg_says_its_size_behind_any_tables():
+    lossless = b"\xff\xd8\xff\xe0\0\x04ab\xff\xff\xc4\0\x05abc\xff\xc3\0\x0b\x10\x01\x02\x03\x04\x01\x01\x11\0"
+    assert stream_size(lossless) == (258, 772)
+    assert stream_size(lossless.replace(b"\x01\x02\x03", b"\0\0\x03")) is None
+    assert stream_size(lossless[:20]) is None
+    assert stream_size(b"\xff\x4f\xff\x51" + bytes(60)) is None
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import fuzz
 import nibabel
 import numpy as np
 import openpyxl
+import pydicom
 import pytest
 from ct_writers import AXIAL, assert_reads_the_world, ct_slice, lps_affine, stored_voxels, write_itk, write_nifti, write_series
 from hypothesis import HealthCheck, given, settings
@@ -86,6 +87,45 @@ def test_any_nifti_header_is_read_right_or_refused(tmp_path, dims, pixdim, rows,
             header[field] = value
     path.write_bytes(data)
     assert not fuzz.outcome("nii", path)[0].isupper()
+
+
+DECIMALS = st.sampled_from(["0", "1", "-1", "0.5", "nan", "inf", "1e30", "-1024", "", "x", "1e-9", "3.0001", "9" * 40])
+COSINES = st.sampled_from(["1", "0", "-1", "0.7071068", "nan", ""])
+SMALL = st.sampled_from([0, 1, 2, 3, 4, 5, 6, 8, 11, 15, 16, 32, 65535])
+HEADER = {
+    "RescaleSlope": DECIMALS, "RescaleIntercept": DECIMALS, "ImagePositionPatient": st.lists(DECIMALS, max_size=4).map("\\".join),
+    "ImageOrientationPatient": st.lists(COSINES, min_size=5, max_size=7).map("\\".join),
+    "PixelSpacing": st.lists(DECIMALS, max_size=3).map("\\".join), "SliceThickness": DECIMALS, "Rows": SMALL, "Columns": SMALL,
+    "SamplesPerPixel": SMALL, "BitsAllocated": SMALL, "SOPInstanceUID": st.sampled_from(["", "1.2", "x" * 70]),
+    "SeriesInstanceUID": st.sampled_from(["", "1.2.3.4", "1.2.9"]), "Modality": st.sampled_from(["CT", "MR", "", "CT\\MR"]),
+    "ImageType": st.sampled_from(["DERIVED", "LOCALIZER", "", "X\\" * 30]), "PatientID": st.sampled_from(["", "A", "B\\C"]),
+}  # fmt: skip
+
+
+def put(data: bytes, keyword: str, value: str | int) -> bytes:
+    """A DICOM file, explicit little endian, with another value: any bytes, which pydicom would not write."""
+    tag = pydicom.tag.Tag(keyword)
+    head = struct.pack("<HH", tag.group, tag.element) + pydicom.datadict.dictionary_VR(tag).encode()
+    place, text = data.index(head) + len(head), struct.pack("<H", value) if isinstance(value, int) else value.encode()
+    text += b" " * (len(text) % 2)
+    return data[:place] + struct.pack("<H", len(text)) + text + data[place + 2 + struct.unpack_from("<H", data, place)[0] :]
+
+
+@settings(quick, max_examples=60)
+@given(
+    values=st.lists(st.one_of([st.tuples(st.just(keyword), values) for keyword, values in HEADER.items()]), max_size=3),
+    only=st.none() | st.integers(0, 5),
+)
+def test_any_values_of_a_dicom_header_are_read_right_or_refused(tmp_path, values, only):
+    """In all slices, or in one of six."""
+    folder = write_series(tmp_path / "ct")
+    for number, path in enumerate(sorted(folder.iterdir())):
+        if only is None or number == only:
+            data = path.read_bytes()
+            for keyword, value in values:
+                data = put(data, keyword, value)
+            path.write_bytes(data)
+    assert not fuzz.outcome("dicom", folder)[0].isupper()
 
 
 LINES = st.sampled_from([
