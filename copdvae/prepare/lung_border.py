@@ -67,11 +67,11 @@ def small_holes(part: np.ndarray, axis: int, spacing: np.ndarray) -> np.ndarray:
 
 
 def draw_border(
-    hu: np.ndarray, lungs: np.ndarray, airways: np.ndarray, steps: tuple[int, ...], thresholds: tuple[float, float]
+    hu: np.ndarray, lungs: np.ndarray, airways: np.ndarray, steps: tuple[int, ...], thresholds: tuple[float, float], gas: np.ndarray
 ) -> np.ndarray:
     """Labels on the scan's own grid.  Deep inside the coarse lungs all is lung; near their border, what is below the first threshold.
 
-    Around the coarse lumen airway is what is below the second one: wall and parenchyma lie there too.
+    Around the coarse lumen airway is what is below the second one: wall and parenchyma lie there too. No border runs into `gas`.
     """
     if max(steps) == 1:
         return np.where(airways, AIRWAYS, lungs).astype(np.uint8)
@@ -83,7 +83,7 @@ def draw_border(
     for side in (RIGHT, LEFT):
         lung = lungs == side
         deep |= worn(lung, finer)
-        wide[grown(lung, finer) & ((lungs == 0) | lung) & ~airways] = side
+        wide[grown(lung, finer) & ((lungs == 0) | lung) & ~airways & ~gas] = side
     rim = grown(airways, finer) & (lungs == 0)
     codes = wide + 4 * deep.astype(np.uint8) + 8 * airways.astype(np.uint8) + 16 * rim.astype(np.uint8)  # one plane to enlarge, not four
 

@@ -63,3 +63,8 @@ def uncrop(part: np.ndarray, box: tuple[slice, ...], shape: tuple[int, ...]) -> 
     whole = np.zeros(shape, dtype=part.dtype)
     whole[box] = part
     return whole
+
+
+def parenchyma(labels: np.ndarray) -> np.ndarray:
+    """Both lungs without airways: bool, like `labels`."""
+    return np.subtract(labels, RIGHT, dtype=np.uint8) <= LEFT - RIGHT  # 0 wraps round to 255

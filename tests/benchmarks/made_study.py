@@ -81,5 +81,5 @@ def cached_many(
         rng = np.random.default_rng([seed, number])
         own = identity | {"subject_id": row["subject_id"], "visit": row["visit"]}
         if rng.random() < WARNED:
-            own["warnings"] = json.dumps([f"insp: {coded('the lungs reach the highest slice: a little may be missing', 'lung_at_end')}"])
+            own["warnings"] = json.dumps([f"insp: {coded('the lungs reach the highest slice: a little may be missing', 'lung_at_edge')}"])
         write_cached(task, *jittered(image, lung, rng), metadata | own)

@@ -1,9 +1,11 @@
 """A chest of ellipsoids and cylinders whose every voxel is known.  In mm, LPS: x to the patient's left, y to the back, z to the head."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from copdvae.read.volume import Volume
 
@@ -19,6 +21,18 @@ class Chest:
     stomach: np.ndarray
 
 
+@dataclass
+class Scene:
+    """A chest in the making: coordinates in mm, what is drawn so far, and gas that must not become lung."""
+
+    z: np.ndarray
+    y: np.ndarray
+    x: np.ndarray
+    hu: np.ndarray
+    truth: np.ndarray
+    gas: np.ndarray
+
+
 @lru_cache(maxsize=4)
 def chest(
     spacing=(5.0, 5.0, 5.0),
@@ -29,11 +43,23 @@ def chest(
     bottom=-190.0,
     half_width=205.0,
     stomach_mm=36.0,
+    top=150.0,
+    bridge=((-66, -50, 40),),
+    hard: tuple[Callable[[Scene], None], ...] = (),
+    blur_mm=0.0,
+    edge=0.0,
+    fine=1,
 ) -> Chest:
+    """`bridge`: where lungs that touch do, (front, back) of y and the height about z = 0; `hard` draws on what is there, before noise.
+
+    `blur_mm` is a scanner's, as a Gaussian's sigma, and `edge` a sharp kernel's: how much of what the blur took is put on top again.
+    Drawn `fine` times as fine and averaged, thin walls shine through the voxels that they share, as in a scanner.
+    """
+    steps = np.array(spacing) / fine
     z, y, x = np.meshgrid(
-        np.arange(bottom, 150, spacing[0]),
-        np.arange(-150, 185, spacing[1]),
-        np.arange(-half_width, half_width, spacing[2]),
+        np.arange(bottom, top, steps[0]),
+        np.arange(-150, 185, steps[1]),
+        np.arange(-half_width, half_width, steps[2]),
         indexing="ij",
         sparse=True,
     )
@@ -44,9 +70,9 @@ def chest(
     for label, name, side in ((1, "right", -1), (2, "left", 1)):
         if name in lungs:
             truth[((x - side * 72) / 55) ** 2 + (y / 85) ** 2 + (z / 110) ** 2 < 1] = label
-    if touching:  # the lungs meet in front of the heart
-        bridge = np.broadcast_to((np.abs(x) < 45) & (y > -66) & (y < -50) & (np.abs(z) < 40), hu.shape)
-        truth[bridge & (x < 0)], truth[bridge & (x >= 0)] = 1, 2
+    for front, back, height in bridge if touching else ():  # the lungs meet in front of the heart
+        joined = np.broadcast_to((np.abs(x) < 45) & (y > front) & (y < back) & (np.abs(z) < height), hu.shape)
+        truth[joined & (x < 0)], truth[joined & (x >= 0)] = 1, 2
     lung = truth > 0
     hu[lung] = lung_hu
 
@@ -76,10 +102,26 @@ def chest(
     stomach = (x - 70) ** 2 + (y + 10) ** 2 + (z + 119 + stomach_mm) ** 2 < stomach_mm**2  # 9 mm below the left lung
     hu[stomach] = AIR
 
+    scene = Scene(z, y, x, hu, truth, np.array(stomach))
+    for draw in hard:
+        draw(scene)
+    hu = averaged(scene.hu, fine)
+    truth = np.argmax([averaged(truth == label, fine) for label in range(4)], axis=0).astype(np.uint8) if fine > 1 else truth
+    vessels, table, gas = (averaged(part, fine) >= 0.5 for part in (vessels, table, scene.gas))
+    if blur_mm:
+        hu = gaussian_filter(hu, blur_mm / np.array(spacing))
+        hu += edge * (hu - gaussian_filter(hu, blur_mm / np.array(spacing)))
     if noise:
-        hu += np.random.default_rng(0).normal(0, noise, hu.shape).astype(np.float32)
+        hu = hu + np.random.default_rng(0).normal(0, noise, hu.shape).astype(np.float32)
     affine = np.diag([*spacing[::-1], 1.0])
-    return Chest(Volume(hu.clip(-1024, 3071), spacing, affine, "synthetic"), truth, vessels, table, np.asarray(stomach))
+    return Chest(Volume(hu.clip(-1024, 3071), spacing, affine, "synthetic"), truth, vessels, table, gas)
+
+
+def averaged(values: np.ndarray, fine: int) -> np.ndarray:
+    """Means over blocks of `fine` voxels along each axis."""
+    depth, height, width = (size // fine for size in values.shape)
+    blocks = values[: depth * fine, : height * fine, : width * fine].reshape(depth, fine, height, fine, width, fine)
+    return blocks.mean(axis=(1, 3, 5), dtype=np.float32)
 
 
 def dice(one: np.ndarray, other: np.ndarray) -> float:

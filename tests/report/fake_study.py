@@ -116,8 +116,8 @@ def write_rejected(out: Path) -> None:
 
 def write_quality(out: Path) -> None:
     """A few lines of what `qc` writes beside its page."""
-    lines = [(f"{k:04d}", "kept", "lung_at_end" if k < 3 else "") for k in range(8)]
-    lines += [("P0603", "rejected", "missing_slice"), ("P0207", "left_out", "lung_at_end")]
+    lines = [(f"{k:04d}", "kept", "lung_at_edge" if k < 3 else "") for k in range(8)]
+    lines += [("P0603", "rejected", "missing_slice"), ("P0207", "left_out", "lung_at_edge")]
     pd.DataFrame(lines, columns=["subject_id", "state", "flags"]).to_csv(out / "qc.csv", index=False)
 
 

@@ -259,13 +259,13 @@ def test_hiding_small_cells_names_no_subject(study):
 
 def test_flags_are_counted_for_those_kept_and_those_not(page):
     cells = re.findall(r"<td>(?:<code>)?(\w+)", page.source[page.source.index('id="quality"') : page.source.index('id="rejected"')])
-    assert cells == ["lung_at_end", "3", "1", "missing_slice", "0", "1"]
+    assert cells == ["lung_at_edge", "3", "1", "missing_slice", "0", "1"]
 
 
 def test_lists_that_are_cut_say_how_long_they_were(study):
     rows = [(f"R{k}", "missing_slice", "slices lack", "no") for k in range(MOST_LISTED + 7)]
     pd.DataFrame(rows, columns=["subject_id", "reason", "detail", "expected"]).to_csv(study / "rejected.csv", index=False)
-    cohort = pd.read_csv(study / "cohort.csv", dtype={"subject_id": str}).assign(warnings="insp: lungs [lung_at_end]")
+    cohort = pd.read_csv(study / "cohort.csv", dtype={"subject_id": str}).assign(warnings="insp: lungs [lung_at_edge]")
     cohort = pd.concat([cohort.assign(subject_id=cohort["subject_id"] + suffix) for suffix in ("", "b")])
     cohort.to_csv(study / "cohort.csv", index=False)
     words = Page(report(study)).words()

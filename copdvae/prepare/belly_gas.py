@@ -1,0 +1,75 @@
+"""Gas that is not the lungs', of stomach and bowel under them, and gas that is: bullae.  Arrays are (z, y, x), HU; spacing in mm.
+
+Both are air alone. What lies in the belly has no lung below it, and a wall, which in thick slices is only a little brighter than lung, so
+that a threshold between air and tissue joins the two; a lower one parts them. What has lung below it is a bulla, with a wall or without.
+"""
+
+import numpy as np
+from scipy import ndimage
+
+from copdvae.prepare.masks import CROSS, box_around, find_parts, grown, worn
+
+GAS_HU = (-975.0, -940.0)  # most of a part below: no parenchyma in it. Between them half way from this chest's own lungs to air
+WALLS_HU = (-400.0, -550.0, -650.0, -725.0, -775.0, -825.0, -865.0)  # the first is the air's own threshold
+LUNG_ML = 100.0
+GAS_ML = 5.0
+BULLA_ML = 10.0
+POCKET_MM = 6.0  # noise is averaged over twice as much
+
+
+def belly_gas(air: np.ndarray, hu: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """Which part of the air is gas below the lungs, with its wall's half-dark ring: bool.
+
+    Parted at lower and lower thresholds, and then, where noise has holes in a wall, after the air was worn by a voxel.
+    """
+    gas = np.zeros_like(air)
+    if not air.any():
+        return gas
+    limit, noisy = gas_limit(hu[air]), float(np.median(hu[air])) + 40  # lower, noise alone would tear these lungs apart
+    for wear in (False, True):
+        for wall in WALLS_HU:
+            dark = air & (hu < wall) & ~gas
+            if wall < noisy or not dark.any():
+                break
+            parts, sizes = find_parts(worn(dark, CROSS) if wear else dark)
+            kinds = gas_parts(parts, sizes, hu, spacing, limit)
+            lung = (sizes * spacing.prod() > LUNG_ML * 1000) & (kinds == 0)
+            for number in np.flatnonzero(kinds).tolist():
+                if lung_below(parts, number, lung) < 0.2:
+                    ring = int(wear) + int(wear or wall != WALLS_HU[0])
+                    gas |= grown(parts == number, CROSS, ring) & air
+    return gas
+
+
+def gas_limit(hu: np.ndarray) -> float:
+    return float(np.clip((np.median(hu) - 1000) / 2, *GAS_HU))
+
+
+def gas_parts(parts: np.ndarray, sizes: np.ndarray, hu: np.ndarray, spacing: np.ndarray, limit: float) -> np.ndarray:
+    """1 for each part that is of some size and air alone."""
+    kinds = np.zeros(len(sizes), dtype=np.uint8)
+    boxes = ndimage.find_objects(parts)
+    for number in np.flatnonzero(sizes * spacing.prod() > GAS_ML * 1000):
+        box = boxes[number - 1]
+        kinds[number] = np.percentile(hu[box][parts[box] == number], 60) <= limit
+    return kinds
+
+
+def lung_below(parts: np.ndarray, number: int, lung: np.ndarray) -> float:
+    """The share of a part's columns that have lung below it; `lung` says which parts are."""
+    part = parts == number
+    box = box_around(part)
+    footprint = part[box].any(axis=0)
+    lowest = box[0].start + part[box].argmax(axis=0)
+    columns = lung.take(parts[:, box[1], box[2]])
+    below = columns & (np.arange(len(parts))[:, None, None] < lowest)
+    return float(np.count_nonzero(below.any(axis=0) & footprint) / np.count_nonzero(footprint))
+
+
+def pocket_ml(lungs: np.ndarray, hu: np.ndarray, spacing: np.ndarray) -> float:
+    """How large the largest piece of the lungs is (bool) that is air alone, in ml and without its rim."""
+    means = hu
+    for axis, gap in enumerate(spacing):
+        means = np.asarray(ndimage.uniform_filter1d(means, max(3, 2 * int(POCKET_MM / gap) + 1), axis))
+    _, sizes = find_parts(lungs & (means < GAS_HU[0]))
+    return float(sizes.max() * spacing.prod() / 1000)
