@@ -4,6 +4,8 @@ Both are air alone. What lies in the belly has no lung below it, and a wall, whi
 that a threshold between air and tissue joins the two; a lower one parts them. What has lung below it is a bulla, with a wall or without.
 """
 
+import math
+
 import numpy as np
 from scipy import ndimage
 
@@ -14,6 +16,7 @@ WALLS_HU = (-400.0, -550.0, -650.0, -725.0, -775.0, -825.0, -865.0)  # the first
 LUNG_ML = 100.0
 GAS_ML = 5.0
 BULLA_ML = 10.0
+LUNG_BELOW_MM = 15.0  # under a voxel: more than the half-dark ring below a bubble
 POCKET_MM = 6.0  # noise is averaged over twice as much
 
 
@@ -26,19 +29,34 @@ def belly_gas(air: np.ndarray, hu: np.ndarray, spacing: np.ndarray) -> np.ndarra
     if not air.any():
         return gas
     limit, noisy = gas_limit(hu[air]), float(np.median(hu[air])) + 40  # lower, noise alone would tear these lungs apart
+    searched = -1  # voxels of gas when it was last asked whether there can be more
     for wear in (False, True):
         for wall in WALLS_HU:
+            if searched != (searched := np.count_nonzero(gas)) and not near_belly(air & ~gas, hu <= limit, spacing):
+                return gas
             dark = air & (hu < wall) & ~gas
             if wall < noisy or not dark.any():
                 break
             parts, sizes = find_parts(worn(dark, CROSS) if wear else dark)
-            kinds = gas_parts(parts, sizes, hu, spacing, limit)
-            lung = (sizes * spacing.prod() > LUNG_ML * 1000) & (kinds == 0)
-            for number in np.flatnonzero(kinds).tolist():
+            gassy = gas_parts(parts, sizes, hu, spacing, limit)
+            lung = (sizes * spacing.prod() > LUNG_ML * 1000) & ~gassy
+            for number in np.flatnonzero(gassy).tolist():
                 if lung_below(parts, number, lung) < 0.2:
                     ring = int(wear) + int(wear or wall != WALLS_HU[0])
                     gas |= grown(parts == number, CROSS, ring) & air
     return gas
+
+
+def near_belly(air: np.ndarray, thin: np.ndarray, spacing: np.ndarray) -> bool:
+    """Whether some dense cluster of thin voxels has little lung below it. If none has, the search, which takes long, would find nothing."""
+    shares = (air & thin).astype(np.float32)
+    for axis in range(3):
+        shares = ndimage.uniform_filter1d(shares, 3, axis)
+    clusters, sizes = find_parts(shares >= 0.5)
+    lung = air & ~thin
+    below = np.cumsum(lung, axis=0, dtype=np.int16) >= max(2, math.ceil(LUNG_BELOW_MM / spacing[0]))
+    large = sizes * spacing.prod() > 0.5 * GAS_ML * 1000
+    return bool((large & (np.bincount(clusters[below], minlength=len(sizes)) < 0.9 * sizes)).any())
 
 
 def gas_limit(hu: np.ndarray) -> float:
@@ -46,13 +64,9 @@ def gas_limit(hu: np.ndarray) -> float:
 
 
 def gas_parts(parts: np.ndarray, sizes: np.ndarray, hu: np.ndarray, spacing: np.ndarray, limit: float) -> np.ndarray:
-    """1 for each part that is of some size and air alone."""
-    kinds = np.zeros(len(sizes), dtype=np.uint8)
-    boxes = ndimage.find_objects(parts)
-    for number in np.flatnonzero(sizes * spacing.prod() > GAS_ML * 1000):
-        box = boxes[number - 1]
-        kinds[number] = np.percentile(hu[box][parts[box] == number], 60) <= limit
-    return kinds
+    """Whether each part is of some size and air alone."""
+    gas = np.bincount(parts[hu <= limit], minlength=len(sizes))
+    return (sizes * spacing.prod() > GAS_ML * 1000) & (gas >= 0.6 * sizes)
 
 
 def lung_below(parts: np.ndarray, number: int, lung: np.ndarray) -> float:
@@ -68,8 +82,10 @@ def lung_below(parts: np.ndarray, number: int, lung: np.ndarray) -> float:
 
 def pocket_ml(lungs: np.ndarray, hu: np.ndarray, spacing: np.ndarray) -> float:
     """How large the largest piece of the lungs is (bool) that is air alone, in ml and without its rim."""
-    means = hu
-    for axis, gap in enumerate(spacing):
-        means = np.asarray(ndimage.uniform_filter1d(means, max(3, 2 * int(POCKET_MM / gap) + 1), axis))
-    _, sizes = find_parts(lungs & (means < GAS_HU[0]))
+    widths = [max(3, 2 * int(POCKET_MM / gap) + 1) for gap in spacing]
+    box = tuple(slice(max(0, side.start - width), side.stop + width) for side, width in zip(box_around(lungs), widths, strict=True))
+    means = hu[box]
+    for axis, width in enumerate(widths):
+        means = np.asarray(ndimage.uniform_filter1d(means, width, axis))
+    _, sizes = find_parts(lungs[box] & (means < GAS_HU[0]))
     return float(sizes.max() * spacing.prod() / 1000)
