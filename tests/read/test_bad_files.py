@@ -250,6 +250,13 @@ def test_row_48_a_slope_of_nothing_is_one(tmp_path, slope):
     assert_reads_the_world(read_ct(path))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+def test_an_affine_of_no_numbers_is_refused_without_a_word_on_stderr(tmp_path, recwarn, value):
+    path = nifti(tmp_path / "scan.nii", lambda header: header["srow_x"].__setitem__((0, slice(None)), value))
+    assert reason_of(path) in ("bad_spacing", "sheared", "oblique", "damaged_file")
+    assert not recwarn.list
+
+
 def test_row_48_a_slope_that_makes_voxels_infinite_is_refused_without_a_word_on_stderr(tmp_path, recwarn):
     path = nifti(tmp_path / "scan.nii", lambda header: header.__setitem__("scl_slope", 3e38))
     assert reason_of(path) == "nan_voxels"
