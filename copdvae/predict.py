@@ -74,8 +74,8 @@ def predict(
         table[f"predicted_{target}"] = knn_regression(codes, wanted, asked, NEIGHBOURS)
         if target == TARGETS[0]:
             table["nearest"] = distance(codes, asked) / np.median(distance(codes, None))
-    warnings = prepared.index.set_index("subject_id")["warnings"]
-    table["warnings"] = table["subject_id"].map(warnings)
+    warnings = dict(zip(prepared.index["subject_id"], prepared.index["warnings"], strict=True))
+    table["warnings"] = [warnings[subject] for subject in table["subject_id"]]
     write_csv(out, table)
     return table, prepared.rejected
 

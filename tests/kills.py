@@ -232,11 +232,12 @@ def kills_of(stage: Stage, count: int, aimed: int, seed: int, say: Callable[[Kil
     if code:
         raise SystemExit(f"{stage.name} undisturbed ended with {code}: {said[-1000:]}")
     whole, found = contents(stage.root / f"{label}_whole"), []
-    for k in range(count + aimed):
-        out = f"{label}_{k}"
+    while (k := sum(one.killed for one in found)) < count + aimed and len(found) < 2 * (count + aimed):
+        out = f"{label}_{len(found)}"
         folder = stage.root / out
         if k < count:
-            moment = round((k + rng.random()) / count, 3)
+            again = bool(found) and not found[-1].killed  # it ended before: another moment, anywhere
+            moment = round(rng.random() if again else (k + rng.random()) / count, 3)
             outcome = try_one(stage, out, lambda group, at=moment * seconds: processor_seconds(group) >= at, 0.02, whole)
         else:
             moment, seen = rng.randrange(1, len(whole) + 1), set()
@@ -268,7 +269,7 @@ def record(found: list[Kill], seconds: dict[str, float], seed: int) -> dict:
         "seed": seed, "kills": sum(one.killed for one in found), "ended_before": sum(not one.killed for one in found),
         "during_a_write": sum(one.killed and one.writing > 0 for one in found), "wrong": sum(bool(one.wrong) for one in found),
         "processor_s": {name: round(value, 2) for name, value in seconds.items()}, "each": [asdict(one) for one in found],
-        "versions": {"python": platform.python_version(), "kernel": platform.release()} | {name: version(name) for name in names},
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in names},
     }  # fmt: skip
 
 

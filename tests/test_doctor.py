@@ -118,6 +118,18 @@ def test_temporary_files_of_the_dead_are_found_and_those_of_the_living_are_not(s
     assert next(check.found for check in doctor(load_study(study)) if check.name == "unfinished files") == "1"
 
 
+def test_what_a_killed_run_left_beside_results_is_found(study):
+    """Under a name that copdvae gives, and no other: the folder is the user's."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (study / "runs/vae-s0").mkdir(parents=True)
+    for name in (f".split.csv.{HOST}.{gone.pid}.tmp", f"runs/vae-s0/.log.csv.{HOST}.{gone.pid}.tmp", f".theirs.{gone.pid}.tmp"):
+        (study / name).touch()
+    (problem,) = problems(study)
+    assert problem[0] == "unfinished results"
+    assert next(check.found for check in doctor(load_study(study)) if check.name == "unfinished results") == "2"
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"nothing,of,use\n1,2,3\n", None])
 def test_a_table_that_is_gone_or_damaged_is_found(study, content):
     if content is None:

@@ -92,7 +92,8 @@ def read_header(path: Path) -> Header:
             "convert it from DICOM again",
             "bad_spacing",
         )
-    affine = RAS_TO_LPS @ np.diag([UNITS_MM[unit]] * 3 + [1.0]) @ (qform if sform is None else sform)
+    with np.errstate(invalid="ignore", over="ignore"):  # what is no number is refused below, without a word on stderr
+        affine = RAS_TO_LPS @ np.diag([UNITS_MM[unit]] * 3 + [1.0]) @ (qform if sform is None else sform)
     shape = (dims[2], dims[1], dims[0])
     placement = place(shape, affine, path)
     check_origin(path, affine)

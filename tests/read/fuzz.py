@@ -311,6 +311,7 @@ def compared(volume, slabs: list[tuple[np.ndarray, np.ndarray]]) -> str:
     covered, filled = np.zeros(volume.hu.shape, bool), np.zeros(volume.hu.shape, bool)
     back = np.linalg.inv(volume.affine)
     for values, places in slabs:
+        places = np.nan_to_num(places, nan=1e9, posinf=1e9, neginf=1e9).clip(-1e9, 1e9)  # nowhere
         index = places @ back[:3, :3].T + back[:3, 3]
         whole = np.rint(index).astype(int)
         there = (np.abs(index - whole) < 0.05).all(axis=-1) & (whole >= 0).all(axis=-1) & (whole < volume.hu.shape[::-1]).all(axis=-1)

@@ -9,6 +9,7 @@ import gzip
 import os
 import shutil
 import tempfile
+import zlib
 from pathlib import Path
 
 import nibabel
@@ -249,6 +250,13 @@ def test_row_48_a_slope_of_nothing_is_one(tmp_path, slope):
     assert_reads_the_world(read_ct(path))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+def test_an_affine_of_no_numbers_is_refused_without_a_word_on_stderr(tmp_path, recwarn, value):
+    path = nifti(tmp_path / "scan.nii", lambda header: header["srow_x"].__setitem__((0, slice(None)), value))
+    assert reason_of(path) in ("bad_spacing", "sheared", "oblique", "damaged_file")
+    assert not recwarn.list
+
+
 def test_row_48_a_slope_that_makes_voxels_infinite_is_refused_without_a_word_on_stderr(tmp_path, recwarn):
     path = nifti(tmp_path / "scan.nii", lambda header: header.__setitem__("scl_slope", 3e38))
     assert reason_of(path) == "nan_voxels"
@@ -295,6 +303,22 @@ def test_row_41_no_beginning_of_a_file_passes_for_all_of_it(tmp_path, suffix, sh
         sitk.WriteImage(sitk.GetImageFromArray(voxels), str(path), useCompression=True)
     assert reason_of(path) == ""
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    assert reason_of(path) == "truncated"
+
+
+@pytest.mark.parametrize("lost", [1, 2, 100])
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+def test_row_41_a_whole_compressed_stream_of_too_few_voxels_is_refused(tmp_path, suffix, lost):
+    """Nothing is wrong with it but its length: no checksum tells."""
+    affine, sizes = lps_affine()
+    voxels = stored_voxels(affine, sizes).astype("<i2").tobytes()[:-lost]
+    path = tmp_path / f"scan{suffix}"
+    if suffix == ".nii.gz":
+        path.write_bytes(gzip.compress(write_nifti(tmp_path / "whole.nii", affine, sizes).read_bytes()[:-lost]))
+    else:
+        whole = write_itk(path, affine, sizes, compress=True).read_bytes()
+        end = whole.index(b"LOCAL\n") + 6 if suffix == ".mha" else whole.index(b"\n\n") + 2
+        path.write_bytes(whole[:end] + (zlib.compress(voxels) if suffix == ".mha" else gzip.compress(voxels)))
     assert reason_of(path) == "truncated"
 
 

@@ -301,8 +301,10 @@ class TestMetal:
 
         return raw
 
-    def test_voxels_at_the_top_of_twelve_bits_are_counted(self, tmp_path):
-        folder = write_series(tmp_path, raw=self.metal((2, 1, 3071), (2, 2, 3071)), change=setting(BitsStored=12, HighBit=11))
+    @pytest.mark.parametrize("stored", [12, 16])
+    def test_voxels_at_the_top_of_twelve_bits_are_counted(self, tmp_path, stored):
+        """Also where they were stored in more, later on."""
+        folder = write_series(tmp_path, raw=self.metal((2, 1, 3071), (2, 2, 3071)), change=setting(BitsStored=stored, HighBit=stored - 1))
         (warning,) = read_ct(folder).warnings
         assert warning.startswith("12 voxels have the highest value that the files hold")
         assert warning.endswith("[saturated]")

@@ -8,6 +8,7 @@ import pydicom
 import pytest
 from ct_writers import AXIAL, assert_reads_the_world, ct_slice, world_hu
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import EnhancedCTImageStorage, RLELossless
 from test_dicom import refused
 
@@ -173,6 +174,20 @@ def test_a_frame_that_breaks_off_is_refused(tmp_path):
 
     folder = write_enhanced(tmp_path / "a.dcm", sizes=(16, 16), change=compress)
     (tmp_path / "a.dcm").write_bytes((tmp_path / "a.dcm").read_bytes()[:-300])
+    refused(folder, "bad_compression", r"a.dcm: its compressed pixels \(RLE Lossless\) cannot be decoded", headers_show_it=False)
+
+
+@pytest.mark.parametrize("lost", [2, 30])
+def test_a_frame_cut_short_in_a_file_that_is_whole_is_refused(tmp_path, lost):
+    """GDCM fills up what an RLE frame lacks."""
+
+    def compress(dataset):
+        dataset.compress(RLELossless, generate_instance_uid=False)
+        frames = list(generate_frames(dataset.PixelData, number_of_frames=6))
+        dataset.PixelData = encapsulate([*frames[:-1], frames[-1][:-lost]])
+        dataset["PixelData"].VR = "OB"
+
+    folder = write_enhanced(tmp_path / "a.dcm", sizes=(16, 16), change=compress)
     refused(folder, "bad_compression", r"a.dcm: its compressed pixels \(RLE Lossless\) cannot be decoded", headers_show_it=False)
 
 

@@ -44,6 +44,7 @@ def test_a_small_rotation_is_kept_and_noted():
         ({(0, 0): 0.002, (1, 1): 0.003, (2, 2): 0.005}, "bad_spacing", "units"),
         ({(0, 3): np.inf}, "bad_spacing", "millimetres"),
         ({(1, 1): 3.0, (2, 1): 3.0, (1, 2): -5.0, (2, 2): 5.0}, "oblique", "45 degrees"),
+        ({(1, 1): 2.4, (2, 1): 1.8, (1, 2): -3.0, (2, 2): 4.0}, "oblique", "37 degrees"),
     ],
 )
 def test_an_affine_that_no_patient_has_is_refused(change, reason, words):

@@ -42,6 +42,17 @@ def test_every_kind_of_number_reads_the_same(tmp_path, suffix, dtype):
     assert_reads_the_world(read_ct(write_itk(tmp_path / f"scan{suffix}", *lps_affine(), dtype=dtype)))
 
 
+def test_a_metaimage_of_big_endian_numbers_reads_the_same(tmp_path):
+    path = write_itk(tmp_path / "scan.mha", *lps_affine())
+    header, _, voxels = path.read_bytes().partition(b"LOCAL\n")
+    header = header.replace(b"BinaryDataByteOrderMSB = False", b"BinaryDataByteOrderMSB = True") + b"LOCAL\n"
+    path.write_bytes(header + np.frombuffer(voxels, "<i2").astype(">i2").tobytes())
+    assert_reads_the_world(read_ct(path))
+    other = path.rename(tmp_path / "other.mha")
+    other.write_bytes(other.read_bytes().replace(b"BinaryDataByteOrderMSB", b"ElementByteOrderMSB"))
+    assert_reads_the_world(read_ct(other))
+
+
 def test_a_nrrd_in_ras_has_its_first_two_axes_turned(tmp_path):
     """Written by hand: right-anterior-superior x and y are minus LPS x and y."""
     affine, sizes = lps_affine()

@@ -19,6 +19,7 @@ from copdvae.report.tables import (
     middle_seed,
     number,
     other_scores,
+    resampled,
     result_table,
     summary,
     warnings_of,
@@ -241,6 +242,19 @@ def gold_predictions(truth, predicted, seed="0"):
     ids = [f"s{i}" for i in range(len(truth))]
     rows = {"method": "pairwise", "seed": seed, "subject_id": ids, "target": "gold", "truth": truth, "predicted": predicted}
     return pd.DataFrame(rows)
+
+
+def test_subjects_that_were_kept_because_the_study_allows_it_are_counted():
+    cohort = pd.DataFrame({"warnings": [
+        "insp: 2 of 50 slices were made up [gaps_filled]; exp: other [gaps_filled]", "insp: the stack leant [tilt_resampled]", "", np.nan,
+        "insp: 1 of 9 [gaps_filled]; the two scans are of different studies: asked for [other_study]", "gaps_filled, in words",
+    ]})  # fmt: skip
+    gaps, tilt, other = resampled(made(cohort=cohort), 0)
+    assert gaps.startswith("2 of the subjects have slices that were made up")
+    assert tilt.startswith("1 of the subjects")
+    assert "two studies" in other
+    assert resampled(made(cohort=cohort), 2)[:2] == [gaps, tilt.replace("1 of", "Fewer than 2 of", 1)]
+    assert resampled(made(cohort=cohort.iloc[2:4]), 0) == resampled(made(), 0) == []
 
 
 def test_a_confusion_matrix_holds_shares_of_each_true_category():
