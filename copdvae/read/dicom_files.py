@@ -22,13 +22,15 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from copdvae.errors import ReadError
+from copdvae.read.dicom_plain import FIRST_BYTES, PIXEL_TYPES, PlainHeader, plain_header
 
+Header = pydicom.Dataset | PlainHeader
 CT, ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2", ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 CAPTURES = "1.2.840.10008.5.1.4.1.1.7"  # secondary captures, of one frame or several
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 SCOUTS = ("LOCALIZER", "SCOUT", "SURVIEW", "TOPOGRAM")
 PIXEL_TAGS = (b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10")  # (7FE0,0010), little and big endian
-PIXEL_TYPES, NO_LENGTH = (b"OW", b"OB", b"UN"), 0xFFFFFFFF
+NO_LENGTH = 0xFFFFFFFF
 HEADER_LIMIT, READS_LIMIT = 128 * 2**20, 250_000  # bytes and pieces; an Enhanced CT of a thousand frames has some five million and 80,000
 DATASET_STARTS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")  # the first group of a file without the 128 byte preamble
 PARSE_ERRORS = (
@@ -165,17 +167,23 @@ def read_file(path: Path) -> list[Slice] | str:
 
 def _read(path: Path, stream: BinaryIO, part10: bool) -> list[Slice] | str:
     stream.seek(0)
-    dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=SLICE_TAGS, force=not part10)
+    dataset = plain_header(stream.read(FIRST_BYTES)) if part10 else None
+    if dataset is None:
+        stream.seek(0)
+        dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=SLICE_TAGS, force=not part10)
     if not _kind(dataset):
         if part10:
             raise EOFError
         return FOREIGN
     if why := _why_not(dataset):
         return why
-    if stream.read(4) not in PIXEL_TAGS:
-        raise ReadError(f"{path}: ends before its pixels; copy it again or take it out", "truncated")
-    implicit, little_endian = dataset.original_encoding
-    pixels = _pixel_place(stream, implicit is True, little_endian is not False)
+    if isinstance(dataset, PlainHeader):
+        pixels = PixelPlace(*dataset.pixels, little_endian=True)
+    else:
+        if stream.read(4) not in PIXEL_TAGS:
+            raise ReadError(f"{path}: ends before its pixels; copy it again or take it out", "truncated")
+        implicit, little_endian = dataset.original_encoding
+        pixels = _pixel_place(stream, implicit is True, little_endian is not False)
     slice_ = _slice(path, dataset, part10, pixels)
     if _kind(dataset) not in ENHANCED_CT:
         return [slice_]
@@ -192,7 +200,7 @@ def _may_be_ct(path: Path) -> bool:
         return True
 
 
-def _why_not(dataset: pydicom.Dataset) -> str:
+def _why_not(dataset: Header) -> str:
     """Why this is no CT image with grey values, or ""."""
     kind, image_type = _kind(dataset), [str(word).upper() for word in several(dataset.get("ImageType"))]
     if kind not in (CT, *ENHANCED_CT) or str(dataset.get("Modality") or "CT") != "CT":
@@ -204,7 +212,7 @@ def _why_not(dataset: pydicom.Dataset) -> str:
     return BURNT_IN if str(dataset.get("BurnedInAnnotation") or "").upper() == "YES" else ""
 
 
-def _kind(dataset: pydicom.Dataset) -> str:
+def _kind(dataset: Header) -> str:
     return str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID", ""))
 
 
@@ -216,7 +224,7 @@ def _pixel_place(stream: BinaryIO, implicit: bool, little_endian: bool) -> Pixel
     return PixelPlace(stream.tell(), length, little_endian)
 
 
-def _slice(path: Path, dataset: pydicom.Dataset, part10: bool, pixels: PixelPlace) -> Slice:
+def _slice(path: Path, dataset: Header, part10: bool, pixels: PixelPlace) -> Slice:
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if part10 and not (isinstance(syntax, UID) and syntax.is_transfer_syntax):  # private ones count as none
         raise ReadError(
@@ -298,15 +306,15 @@ def plain(value: object) -> str:
 
 
 def several(value: object) -> list:
-    return [] if value is None else list(value) if isinstance(value, MultiValue) else [value]
+    return [] if value is None else list(value) if isinstance(value, MultiValue | list) else [value]
 
 
-def number(dataset: pydicom.Dataset, keyword: str) -> float | None:
+def number(dataset: Header, keyword: str) -> float | None:
     found = numbers(dataset, keyword, 1)
     return None if found is None else float(found[0])
 
 
-def numbers(dataset: pydicom.Dataset, keyword: str, count: int) -> np.ndarray | None:
+def numbers(dataset: Header, keyword: str, count: int) -> np.ndarray | None:
     """The `count` finite numbers under `keyword`, or None."""
     try:
         values = np.array([float(value) for value in several(dataset.get(keyword))])
@@ -315,7 +323,7 @@ def numbers(dataset: pydicom.Dataset, keyword: str, count: int) -> np.ndarray | 
     return values if len(values) == count and np.isfinite(values).all() else None
 
 
-def _padding(dataset: pydicom.Dataset, bits: Bits) -> tuple[float, float] | None:
+def _padding(dataset: Header, bits: Bits) -> tuple[float, float] | None:
     """Raw padding values, from and to; the tag is often written unsigned beside signed pixels."""
     ends = [number(dataset, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
     values = [end for end in ends if end is not None]

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from struct import Struct
 
 import numpy as np
 from pydicom.filereader import read_partial
@@ -18,6 +17,7 @@ from copdvae.errors import ReadError
 from copdvae.read import dicom_files as one
 from copdvae.read.dicom_choice import Candidate, is_axial
 from copdvae.read.dicom_files import Deflated, HeaderStream, quiet, read_file, series_name
+from copdvae.read.dicom_plain import ENCAPSULATED, FIRST_BYTES, LONG_TYPES, SHORT_TYPES, SYNTAX, U2, U2_U2, U4
 from copdvae.read.dicom_protocol import NO_CONTRAST, Protocol, breath_of, sharpness, token
 
 LAST = int(Tag("ImageOrientationPatient"))
@@ -29,15 +29,8 @@ KEYWORDS = (
     "ImageOrientationPatient",
 )  # fmt: skip
 TAGS = {keyword: int(Tag(keyword)) for keyword in KEYWORDS}
-SYNTAX, FIRST_BYTES = 0x00020010, 16 * 1024
 WANTED = {SYNTAX, *TAGS.values()}
-PLAIN_SYNTAXES, ENCAPSULATED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian), ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")
-SHORT_TYPES = frozenset(
-    (b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS", b"ST", b"TM", b"UI",
-     b"UL", b"US")
-)  # fmt: skip
-LONG_TYPES = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))  # 4 bytes of length
-U2, U4, U2_U2 = Struct("<H"), Struct("<L"), Struct("<HH")
+PLAIN_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
 DAMAGED, UNREADABLE = "damaged DICOM", "not readable"
 
 

@@ -10,7 +10,8 @@ import pydicom
 from pydicom.tag import Tag
 
 from copdvae.errors import ReadError
-from copdvae.read.dicom_files import PARSE_ERRORS, HeaderStream, Slice, number, plain, quiet
+from copdvae.read.dicom_files import PARSE_ERRORS, Header, HeaderStream, Slice, number, plain, quiet
+from copdvae.read.dicom_plain import FIRST_BYTES, plain_header
 
 TAGS = [Tag(keyword) for keyword in (
     "Manufacturer", "ManufacturerModelName", "ConvolutionKernel", "KVP", "SliceThickness", "Exposure", "ContrastBolusAgent",
@@ -53,6 +54,9 @@ def read_protocol(slice_: Slice) -> Protocol:
     path = slice_.path
     try:
         with quiet, HeaderStream(path) as stream:
+            if slice_.frame is None and (plainly := plain_header(stream.read(FIRST_BYTES))):
+                return protocol_of(plainly)
+            stream.seek(0)
             dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=TAGS, force=True)
             if slice_.frame is not None:
                 from copdvae.read.dicom_frames import group_values
@@ -65,7 +69,7 @@ def read_protocol(slice_: Slice) -> Protocol:
         raise ReadError(f"{path}: begins as DICOM and is damaged or breaks off; copy it again or take it out", "damaged_file") from None
 
 
-def protocol_of(dataset: pydicom.Dataset) -> Protocol:
+def protocol_of(dataset: Header) -> Protocol:
     contrast = plain(dataset.get("ContrastBolusAgent")).upper() not in NO_CONTRAST or bool(dataset.get("ContrastBolusAgentSequence"))
     words = {"manufacturer": "Manufacturer", "model": "ManufacturerModelName", "kernel": "ConvolutionKernel"}
     numbers = {"kvp": "KVP", "slice_thickness_mm": "SliceThickness", "exposure_mas": "Exposure"}

@@ -1,0 +1,163 @@
+"""Headers read without pydicom are what pydicom reads, or are left to it."""
+
+import dataclasses
+import random
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from ct_writers import write_series
+from pydicom.data import get_testdata_file
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from copdvae.errors import ReadError
+from copdvae.phantom.scan import Scanner
+from copdvae.phantom.write import write_dicom
+from copdvae.read import dicom_files, dicom_protocol
+from copdvae.read.dicom_files import read_file
+from copdvae.read.dicom_plain import FIRST_BYTES, KEYWORDS, plain_header
+from copdvae.read.dicom_protocol import TAGS, read_protocol
+
+MUTANTS = 1500
+BUNDLED = [
+    "CT_small.dcm", "693_J2KI.dcm", "J2K_pixelrep_mismatch.dcm", "MR_small.dcm", "MR_truncated.dcm", "MR_small_bigendian.dcm",
+    "MR_small_RLE.dcm", "image_dfl.dcm", "no_meta.dcm", "badVR.dcm", "meta_missing_tsyntax.dcm", "rtplan.dcm", "reportsi.dcm",
+    "nested_priv_SQ.dcm", "JPEG2000.dcm", "dicomdirtests/98892001/CT5N/2062", "dicomdirtests/77654033/CT2/17106",
+    "dicomdirtests/98892001/CT2N/6154",
+]  # fmt: skip
+
+
+def outcome(path):
+    """What reading says, in a form that can be compared."""
+    try:
+        found = read_file(path)
+    except ReadError as error:
+        return error.reason, str(error)
+    if isinstance(found, str):
+        return found
+    slices = [{field.name: getattr(slice_, field.name) for field in dataclasses.fields(slice_)} for slice_ in found]
+    return [{key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in line.items()} for line in slices], [
+        protocol_of(slice_) for slice_ in found
+    ]
+
+
+def protocol_of(slice_):
+    try:
+        return read_protocol(slice_)
+    except ReadError as error:
+        return error.reason
+
+
+def assert_both_agree(path, monkeypatch) -> bool:
+    """Whether the file was plain."""
+    plain = plain_header(path.read_bytes()[:FIRST_BYTES]) is not None
+    ours = outcome(path)
+    with monkeypatch.context() as patched:
+        for module in (dicom_files, dicom_protocol):
+            patched.setattr(module, "plain_header", lambda data: None)
+        theirs = outcome(path)
+    assert ours == theirs
+    return plain
+
+
+def bundled(name):
+    path = get_testdata_file(name, download=False)
+    if path is None:
+        pytest.skip(f"pydicom has no {name}")
+    return Path(path)
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_bundled_files_are_read_as_by_pydicom(name, monkeypatch):
+    assert_both_agree(bundled(name), monkeypatch)
+
+
+def test_a_scanners_header_is_plain(monkeypatch):
+    """Or all of this would be for nothing: GE's has private groups and sequences."""
+    assert assert_both_agree(bundled("CT_small.dcm"), monkeypatch)
+
+
+def test_phantom_series_are_plain(tmp_path, monkeypatch):
+    scanner = Scanner(site=0, scanner=1, offset_hu=0.0, kernel="sharp", noise_hu=16.0, spacing=(5.0, 4.5, 4.5))
+    write_dicom(tmp_path, np.zeros((3, 8, 8), np.int16), np.zeros(3), scanner, "S1", "insp", 0)
+    assert all(assert_both_agree(path, monkeypatch) for path in sorted(tmp_path.iterdir()))
+
+
+CHANGES = {
+    "multi-valued kernel": (lambda d: setattr(d, "ConvolutionKernel", ["Br40d", "3"]), True),
+    "padding": (lambda d: setattr(d, "PixelPaddingValue", 63536), True),
+    "empty numbers": (lambda d: setattr(d, "SliceThickness", None), True),
+    "spaces": (lambda d: setattr(d, "ImagePositionPatient", ["  1.50", "-2e1 ", "+3."]), True),
+    "numbers that are none": (lambda d: setattr(d, "RescaleSlope", ""), True),
+    "a patient in two parts": (lambda d: setattr(d, "PatientID", "A\\B"), False),
+    "accents": (lambda d: d.update({"SpecificCharacterSet": "ISO_IR 100", "SeriesDescription": "Ex\u00e4men"}), False),
+    "accents elsewhere": (lambda d: d.update({"SpecificCharacterSet": "ISO_IR 100", "PatientName": "M\u00fcller"}), True),
+    "zeros before a number": (lambda d: setattr(d, "AcquisitionNumber", "007"), True),
+    "a contrast agent": (lambda d: setattr(d, "ContrastBolusAgent", "IOPAMIDOL 300"), True),
+    "derived": (lambda d: setattr(d, "ImageType", ["DERIVED", "SECONDARY", "AXIAL"]), True),
+    "burnt in": (lambda d: setattr(d, "BurnedInAnnotation", "YES"), True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_values_of_many_kinds_are_as_by_pydicom(name, tmp_path, monkeypatch):
+    change, plain = CHANGES[name]
+    write_series(tmp_path, [0, 5], change=lambda dataset, number: change(dataset))
+    assert [assert_both_agree(path, monkeypatch) for path in sorted(tmp_path.iterdir())] == [plain] * 2
+
+
+@pytest.mark.parametrize("undefined", [False, True])
+@pytest.mark.parametrize("depth", [1, 3, 20])
+def test_sequences_are_passed_over(depth, undefined, tmp_path, monkeypatch):
+    def add(dataset, number):
+        item = Dataset()
+        for _ in range(depth):
+            outer = Dataset()
+            outer.StudyDescription = "within"
+            outer.ReferencedStudySequence = Sequence([item, item] if depth < 10 else [item])
+            outer["ReferencedStudySequence"].is_undefined_length = undefined
+            item.is_undefined_length_sequence_item = undefined
+            item = outer
+        item.is_undefined_length_sequence_item = undefined
+        dataset.ProcedureCodeSequence = Sequence([item])
+        dataset["ProcedureCodeSequence"].is_undefined_length = undefined
+
+    write_series(tmp_path, [0, 5], change=add)
+    for path in sorted(tmp_path.iterdir()):
+        assert assert_both_agree(path, monkeypatch) == (depth < 10 or not undefined)
+
+
+def test_a_long_header_and_one_that_breaks_off_are_left_to_pydicom(tmp_path, monkeypatch):
+    write_series(tmp_path, [0, 5], change=lambda dataset, _: setattr(dataset, "ImageComments", "x" * (FIRST_BYTES + 10)))
+    for path in sorted(tmp_path.iterdir()):
+        assert not assert_both_agree(path, monkeypatch)
+    content = bundled("CT_small.dcm").read_bytes()
+    for length in (0, 100, 132, 200, 1000, 3000, 6000):
+        (tmp_path / "cut.dcm").write_bytes(content[:length])
+        assert not assert_both_agree(tmp_path / "cut.dcm", monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["CT_small.dcm", "written"])
+def test_a_file_with_bytes_changed_at_random_is_read_as_by_pydicom(source, tmp_path, monkeypatch):
+    """Above all: nothing that pydicom refuses may pass, and no value may differ."""
+    if source == "written":
+        write_series(tmp_path / "series", [0, 5], change=lambda dataset, _: setattr(dataset, "PixelPaddingValue", 63536))
+    content = (bundled(source) if source != "written" else min((tmp_path / "series").iterdir())).read_bytes()
+    header = content.index(b"\xe0\x7f\x10\x00") + 12
+    chance, path, plain = random.Random(7), tmp_path / "mutant.dcm", 0
+    for _ in range(MUTANTS):
+        changed = bytearray(content[: header + 600])
+        for _ in range(chance.choice((1, 1, 2, 5))):
+            place = chance.randrange(header)
+            changed[place] = chance.choice((chance.randrange(256), changed[place] ^ 1 << chance.randrange(8), 0, 0x20, 0x5C, 0x2D))
+        path.write_bytes(bytes(changed))
+        plain += assert_both_agree(path, monkeypatch)
+    assert MUTANTS / 10 < plain < MUTANTS  # both ways were taken
+
+
+def test_every_keyword_that_is_asked_for_is_known():
+    asked = {pydicom.datadict.keyword_for_tag(tag) for tag in (*dicom_files.SLICE_TAGS, *TAGS)}
+    assert asked <= set(KEYWORDS)
