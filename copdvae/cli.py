@@ -106,7 +106,7 @@ def index(
 
 StudyFile = Annotated[Path, typer.Argument(exists=True, help="A study file (YAML), or a folder with a study.yaml.")]
 Root = Annotated[Path | None, typer.Option(help="Folder that the study's paths start from, in place of its own.")]
-Workers = Annotated[int, typer.Option(help="Processes that prepare scans; 0 is one a core.")]
+Workers = Annotated[int, typer.Option(help="Processes that read scans; 0 is one a core.")]
 Jobs = Annotated[int, typer.Option(help="Runs that train at a time; they share the cores.")]
 
 
@@ -119,13 +119,15 @@ def unexpected(tables) -> None:
 
 
 @app.command()
-def validate(study: StudyFile, root: Root = None) -> None:
+def validate(study: StudyFile, root: Root = None, workers: Workers = 0) -> None:
     """List every problem of a study's manifest, scans' headers and phenotypes at once; write nothing."""
     from copdvae.prepare.validate import format_problems, validate
+    from copdvae.processes import cores
     from copdvae.study import load_study
 
     loaded = load_study(study, root)
-    problems = validate(loaded.root / loaded.data.manifest, loaded.root / loaded.data.phenotypes, loaded.phenotypes, loaded.ingest)
+    manifest, phenotypes = loaded.root / loaded.data.manifest, loaded.root / loaded.data.phenotypes
+    problems = validate(manifest, phenotypes, loaded.phenotypes, loaded.ingest, workers or cores())
     typer.echo(format_problems(problems), err=True)  # it names paths, and results may be sent anywhere
     fatal = sum(problem.fatal for problem in problems)
     typer.echo(f"{fatal} errors, {len(problems) - fatal} warnings")

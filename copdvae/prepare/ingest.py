@@ -423,21 +423,16 @@ def write_changed(path: Path, table: pd.DataFrame) -> None:
 def make_index(tasks: list[Task], outcomes: list[Outcome]) -> pd.DataFrame:
     """One row a cached subject, from the files' metadata: the same whether they were made now or earlier."""
     good = {outcome.key for outcome in outcomes if outcome.state != "rejected"}
-    metadata = {task.key: load_metadata(task.file) for task in tasks if task.key in good}
-    owners: dict[str, list[tuple[str, str]]] = {}
-    for key, facts in metadata.items():
-        for name in facts["channels"].split("+"):
-            owners.setdefault(facts[f"{name}_pixels"], []).append(key)
-
-    rows = []
+    owners: dict[str, list[int]] = {}  # rows by the digest of a scan's pixels: more than one have the same images
+    rows, remarks = [], []
     for task in tasks:
         if task.key not in good:
             continue
-        facts = metadata[task.key]
+        facts = load_metadata(task.file)
         channels = facts["channels"].split("+")
-        warnings = json.loads(facts["warnings"])
-        if any(len(owners[facts[f"{name}_pixels"]]) > 1 for name in channels):
-            warnings.append(coded("another row of the manifest has the same images", "same_images"))
+        for name in channels:
+            owners.setdefault(facts[f"{name}_pixels"], []).append(len(rows))
+        remarks.append(json.loads(facts["warnings"]))
         densities = {name: json.loads(facts.get(f"{name}_densities", "{}")) for name in CHANNELS}
         header = json.loads(facts["insp_header"])
         row: dict[str, Any] = {
@@ -458,8 +453,10 @@ def make_index(tasks: list[Task], outcomes: list[Outcome]) -> pd.DataFrame:
             row |= {f"{name}_box_{key}": box.get(key) for key in ("side_mm", "voxel_mm")}
             row[f"{name}_box_origin_mm"] = " ".join(map(str, box.get("origin_mm", [])))
             row[f"{name}_mask"] = facts.get(f"{name}_mask", "")
-        row["warnings"] = "; ".join(warnings)
         rows.append(row)
+    for place in sorted({place for same in owners.values() if len(same) > 1 for place in same}):
+        remarks[place].append(coded("another row of the manifest has the same images", "same_images"))
+    rows = [row | {"warnings": "; ".join(warnings)} for row, warnings in zip(rows, remarks, strict=True)]
     return pd.DataFrame(rows, columns=None if rows else ["subject_id", "visit", "file", "channels", "site", "scanner", "kernel"])
 
 

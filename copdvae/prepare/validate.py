@@ -2,15 +2,18 @@
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
-from copdvae.errors import Problem, ReadError, printable, reason_of
-from copdvae.prepare.ingest import IngestConfig, check_owners
+from copdvae.errors import CopdvaeError, Problem, ReadError, printable, reason_of
+from copdvae.prepare.ingest import IngestConfig, check_owners, pool
 from copdvae.read import check_ct
 from copdvae.read.manifest import SCANS, SERIES, Manifest, read_manifest
 from copdvae.read.phenotypes import PhenotypesConfig, read_phenotypes
 
-THREADS = 8  # headers wait for the disk more than for the processor
+CHUNK = 100  # rows: what a process takes at a time
+THREADS = 8  # in each: headers wait for the disk more than for the processor
 EXAMPLES = 3  # of one kind of problem in the list for people; the others are counted
 
 
@@ -19,8 +22,12 @@ def validate(
     phenotypes_path: Path | None = None,
     config: PhenotypesConfig | None = None,
     ingest_config: IngestConfig | None = None,
+    workers: int = 1,
 ) -> list[Problem]:
-    """All problems, worst first: fatal ones cost a subject, the others are warnings. A table that cannot be read at all is one problem."""
+    """All problems, worst first: fatal ones cost a subject, the others are warnings. A table that cannot be read at all is one problem.
+
+    With more than one worker the headers of a long manifest are read in as many processes.
+    """
     problems: list[Problem] = []
     scanned: set[str] | None = None
     try:
@@ -29,7 +36,7 @@ def validate(
         problems.append(Problem(manifest_path.name, "", error.reason, str(error)))
     else:
         problems += study.problems
-        problems += check_scans(study, manifest_path.name, ingest_config or IngestConfig())
+        problems += check_scans(study, manifest_path.name, ingest_config or IngestConfig(), workers)
         scanned = {*study.scans["subject_id"], *study.refused["subject_id"]} - {""}
 
     if phenotypes_path is not None:
@@ -45,15 +52,27 @@ def validate(
     return sorted(problems, key=lambda problem: not problem.fatal)
 
 
-def check_scans(study: Manifest, name: str, config: IngestConfig) -> list[Problem]:
+def check_scans(study: Manifest, name: str, config: IngestConfig, workers: int = 1) -> list[Problem]:
     """What the headers of each scan in a sound row show, in the rows' order, and after each pair what they show together."""
-    rows = {int(str(row)): {str(key): str(value) for key, value in line.items()} for row, line in study.scans.to_dict("index").items()}
-    uses = [(row, column) for row, line in rows.items() for column in SCANS if line[column]]
+    rows = [(int(str(row)), {str(key): str(value) for key, value in line.items()}) for row, line in study.scans.to_dict("index").items()]
+    chunks = [rows[first : first + CHUNK] for first in range(0, len(rows), CHUNK)]
+    check = partial(check_rows, study.root, name, config)
+    if workers <= 1 or len(chunks) <= 1:
+        return [problem for chunk in chunks for problem in check(chunk)]
+    try:
+        with pool(min(workers, len(chunks))) as processes:
+            return [problem for found in processes.map(check, chunks) for problem in found]
+    except BrokenProcessPool:
+        raise CopdvaeError("validate: a worker was killed, perhaps for memory; the same command with --workers 1 goes on") from None
 
-    def check(use: tuple[int, str]) -> tuple[list[Problem], dict]:
-        row, column = use
-        line = rows[row]
-        where, path = f"{name} row {row}, {column} {line[column]!r}", study.root / line[column]
+
+def check_rows(root: Path, name: str, config: IngestConfig, rows: list[tuple[int, dict[str, str]]]) -> list[Problem]:
+    """The same of some rows. Both scans of a row are read in one process: only there can their owners be compared."""
+    uses = [(row, column, line) for row, line in rows for column in SCANS if line[column]]
+
+    def check(use: tuple[int, str, dict[str, str]]) -> tuple[list[Problem], dict]:
+        row, column, line = use
+        where, path = f"{name} row {row}, {column} {line[column]!r}", root / line[column]
         try:
             found = check_ct(path, line[SERIES[column]] or None, config, column.removesuffix("_path"))
         except ReadError as error:
@@ -63,14 +82,14 @@ def check_scans(study: Manifest, name: str, config: IngestConfig) -> list[Proble
         return [Problem(where, line["subject_id"], reason_of(said), said, fatal=False) for said in found.get("warnings", ())], found
 
     with ThreadPoolExecutor(THREADS) as threads:
-        checked = dict(zip(uses, threads.map(check, uses), strict=True))
+        checked = {(row, column): (line, *found) for (row, column, line), found in zip(uses, threads.map(check, uses), strict=True)}
     problems: list[Problem] = []
-    for (row, column), (found, exp) in checked.items():
+    for (row, column), (line, found, exp) in checked.items():
         problems += found
-        insp = checked.get((row, "insp_path"), ([], {}))[1]
-        if column == "exp_path" and (mistake := pair_mistake(rows[row], insp, exp, config)):
+        insp = checked[row, "insp_path"][2] if line["insp_path"] else {}
+        if column == "exp_path" and (mistake := pair_mistake(line, insp, exp, config)):
             detail, reason = mistake
-            problems.append(Problem(f"{name} row {row}, exp_path {rows[row][column]!r}", rows[row]["subject_id"], reason, detail))
+            problems.append(Problem(f"{name} row {row}, exp_path {line[column]!r}", line["subject_id"], reason, detail))
     return problems
 
 

@@ -23,6 +23,7 @@ COLUMNS = ("subject_id", "visit", *PATHS, *SERIES.values(), "site", "scanner", "
 REFUSED = ("subject_id", "visit", "reason", "detail")
 
 Rows = dict[int, dict[str, str]]  # spreadsheet row to its cells by column
+Places = dict[str, Path | tuple[str, str]]  # a path as it is written: where it leads, or reason and detail where it may not be followed
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def read_manifest(path: Path) -> Manifest:
     problems: list[Problem] = []
     refused: list[tuple[str, str, str, str]] = []
     bad_rows: set[int] = set()
-    for row, column, reason, detail in (*row_mistakes(rows, root), *doubles(rows, root)):
+    places = {text: follow(text, root) for line in rows.values() for column in PATHS if (text := line[column])}
+    for row, column, reason, detail in (*row_mistakes(rows, places), *doubles(rows, places)):
         line = rows[row]
         where = f"{path.name} row {row}, {column}" + (f" {line[column]!r}" if column in PATHS and line[column] else "")
         problems.append(Problem(where, line["subject_id"], reason, detail))
@@ -65,7 +67,7 @@ def read_manifest(path: Path) -> Manifest:
     return Manifest(root, scans, pd.DataFrame(refused, columns=list(REFUSED)), problems)
 
 
-def row_mistakes(rows: Rows, root: Path) -> Iterator[tuple[int, str, str, str]]:
+def row_mistakes(rows: Rows, places: Places) -> Iterator[tuple[int, str, str, str]]:
     """What is wrong with each row alone: row, column, reason, detail."""
     for row, line in rows.items():
         if not line["subject_id"]:
@@ -77,17 +79,20 @@ def row_mistakes(rows: Rows, root: Path) -> Iterator[tuple[int, str, str, str]]:
         if line["exp_series"] and not line["exp_path"]:
             yield row, "exp_series", "series_without_scan", "a series is named for an expiratory scan but no scan in exp_path"
         for column in PATHS:
-            if line[column] and (mistake := path_mistake(line[column], root)):
+            if isinstance(mistake := places.get(line[column]), tuple):
                 yield row, column, *mistake
-        if (exp := place(line["exp_path"], root)) and exp == place(line["insp_path"], root):
+        if isinstance(exp := places.get(line["exp_path"]), Path) and exp == places.get(line["insp_path"]):
             if not exp.is_dir():
                 yield row, "exp_path", "same_scan_twice", "the inspiratory and the expiratory scan are the same file"
             elif line["series"] and line["series"] == line["exp_series"]:
                 yield row, "exp_series", "same_scan_twice", "the inspiratory and the expiratory scan are the same series of one folder"
 
 
-def path_mistake(text: str, root: Path) -> tuple[str, str] | None:
-    """Reason and detail where `text` is no relative path to something inside `root`, links followed."""
+def follow(text: str, root: Path) -> Path | tuple[str, str]:
+    """Where a path leads, links followed, so that `a/b`, `./a/b` and a link to it count as one.
+
+    Reason and detail where it is no relative path to something inside `root`.
+    """
     pure, windows = PurePosixPath(text), PureWindowsPath(text)
     if "\0" in text or pure.is_absolute() or windows.drive or windows.root or ".." in (*pure.parts, *windows.parts):
         return "outside_study", "the path leaves the manifest's folder; write it relative to that folder, without '..'"
@@ -98,24 +103,17 @@ def path_mistake(text: str, root: Path) -> tuple[str, str] | None:
         return "missing_file", "the path cannot be followed"
     if not target.is_relative_to(root):
         return "outside_study", "a link leads out of the manifest's folder; copy the scan into it"
-    if not found:
-        return "missing_file", "there is nothing at this path"
-    return None
+    return target if found else ("missing_file", "there is nothing at this path")
 
 
-def place(text: str, root: Path) -> Path | None:
-    """Where a path leads, so that `a/b`, `./a/b` and a link to it count as one; None for no path or a bad one."""
-    return (root / text).resolve() if text and path_mistake(text, root) is None else None
-
-
-def doubles(rows: Rows, root: Path) -> Iterator[tuple[int, str, str, str]]:
+def doubles(rows: Rows, places: Places) -> Iterator[tuple[int, str, str, str]]:
     """Rows with one key, and scans named in more than one row: all of them are named, since nothing says which is right."""
     keys: dict[tuple[str, str], list[int]] = {}
     users: dict[tuple[Path, str], list[tuple[int, str]]] = {}
     for row, line in rows.items():
         keys.setdefault((line["subject_id"], line["visit"]), []).append(row)
         for column in SCANS:
-            if target := place(line[column], root):
+            if isinstance(target := places.get(line[column]), Path):
                 users.setdefault((target, line[SERIES[column]]), []).append((row, column))
     for (subject, _), same in keys.items():
         if subject and len(same) > 1:

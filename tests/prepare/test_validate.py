@@ -1,9 +1,17 @@
+import sys
+from pathlib import Path
+
 import pandas as pd
+import pytest
 from chests import chest, save_nifti
 
 from copdvae.errors import Problem
+from copdvae.prepare import validate as module
 from copdvae.prepare.validate import format_problems, validate
 from copdvae.read.phenotypes import PhenotypesConfig
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "read"))  # its helpers
+from ct_writers import write_series
 
 HEADER = "sid,gender,age_visit,Height_CM,FEV1_utah,FVC_utah,FEV1_FVC_utah,FEV1pp_utah\n"
 
@@ -97,3 +105,22 @@ def test_the_tables_notes_are_not_problems(tmp_path):
         tmp_path / "p.csv", index=False
     )
     assert not [problem for problem in validate(tmp_path / "manifest.csv", tmp_path / "p.csv", PhenotypesConfig()) if problem.fatal]
+
+
+@pytest.mark.slow
+def test_processes_list_the_same_in_the_same_order(tmp_path, monkeypatch):
+    """A pair of two patients among them: what tells owners apart means something within one process only."""
+    monkeypatch.setattr(module, "CHUNK", 2)
+    rows = ""
+    for i in range(5):
+        save_nifti(tmp_path / f"P{i}.nii", chest(1.0))
+        if i % 2:
+            (tmp_path / f"P{i}.nii").write_bytes(b"nothing")
+        rows += f"P{i},P{i}.nii,\n"
+    for breath in ("insp", "exp"):
+        write_series(tmp_path / breath, series=f"1.2.{len(breath)}", change=lambda d, _, breath=breath: setattr(d, "PatientID", breath))
+    (tmp_path / "manifest.csv").write_text(f"subject_id,insp_path,exp_path\n{rows}P9,insp,exp\n")
+    alone = validate(tmp_path / "manifest.csv")
+    assert validate(tmp_path / "manifest.csv", workers=2) == alone
+    assert [problem.subject_id for problem in alone if problem.fatal] == ["P1", "P3", "P9"]
+    assert next(problem for problem in alone if problem.subject_id == "P9").reason == "other_patient"
