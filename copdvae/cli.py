@@ -192,7 +192,8 @@ def report(
     from copdvae.study import load_study
 
     loaded = load_study(study, root)
-    if not small_cells and (loaded.root / loaded.cache / "index.csv").is_file():  # that page names everyone
+    made_of = (loaded.cache / "index.csv", loaded.cache / "rejected.csv", loaded.data.phenotypes)
+    if not small_cells and all((loaded.root / path).is_file() for path in made_of):  # results may lie here alone; that page names everyone
         qc(loaded, renew=False)
     typer.echo(report(loaded.root / loaded.out, small_cells))
 
