@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from copdvae.errors import Problem, ReadError, printable, reason_of
+from copdvae.prepare.acquisition import doubts
 from copdvae.prepare.ingest import IngestConfig, check_owners
 from copdvae.read import check_ct
 from copdvae.read.manifest import SCANS, SERIES, Manifest, read_manifest
@@ -60,7 +61,8 @@ def check_scans(study: Manifest, name: str, config: IngestConfig) -> list[Proble
             return [Problem(where, line["subject_id"], error.reason, str(error).removeprefix(f"{printable(str(path))}: "))], {}
         except OSError as error:
             return [Problem(where, line["subject_id"], "unreadable", error.strerror or "the file system refuses to read it")], {}
-        return [Problem(where, line["subject_id"], reason_of(said), said, fatal=False) for said in found.get("warnings", ())], found
+        told = (*found["warnings"], *doubts(found["header"], found["spacing_mm"]))
+        return [Problem(where, line["subject_id"], reason_of(said), said, fatal=False) for said in told], found
 
     with ThreadPoolExecutor(THREADS) as threads:
         checked = dict(zip(uses, threads.map(check, uses), strict=True))
