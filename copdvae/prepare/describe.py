@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
+from copdvae.errors import coded
 from copdvae.files import write_with
+from copdvae.prepare.acquisition import doubts, recorded
 from copdvae.prepare.densitometry import densitometry
 from copdvae.prepare.lungs import AIRWAYS, LEFT, RIGHT, LungError, Lungs, find_lungs, given_lungs
 from copdvae.read import read_ct, read_labels
 from copdvae.read.options import PLAIN, ReadConfig
 from copdvae.read.volume import Volume
 
-SCANNER_KEYS = ("manufacturer", "model", "kernel", "kvp", "slice_thickness_mm")  # how it was scanned, never who
-TRACHEA_HU = (-1020.0, -930.0)  # air reads near -1000; a narrow trachea in thick slices reads more
 WINDOW_HU = (-1024, 200)
 PLACES = (0.25, 0.5, 0.75)  # of the lungs' extent: where the picture's slices lie
 OUTLINES = {RIGHT: ("right lung", "#ff8c1a"), LEFT: ("left lung", "#35b6ff"), AIRWAYS: ("airways", "#f4f436")}
@@ -50,13 +50,9 @@ def describe_ct(
         lungs = find_lungs(volume) if mask is None else given_lungs(read_labels(mask, like=volume), volume)
         warnings += lungs.warnings
     except LungError as error:
-        warnings.append(str(error))
+        warnings.append(coded(str(error), error.reason))
     figures = densitometry(volume.hu, lungs, volume.spacing) if lungs else dict.fromkeys(figure_keys())
-    trachea_hu = figures["trachea_hu"]
-    if trachea_hu is not None and not TRACHEA_HU[0] <= trachea_hu <= TRACHEA_HU[1]:
-        warnings.append(
-            f"air in the trachea reads {trachea_hu:.0f} HU, expected about -1000 (thick slices? calibration?); nothing is corrected"
-        )
+    warnings += doubts(volume.header, volume.spacing, lungs.trachea_hu if lungs else None)
     if png is not None:
         draw_ct(volume, lungs, png)
     return {
@@ -68,7 +64,7 @@ def describe_ct(
         "hu_mean": float(volume.hu.mean(dtype=float)),
         **{key: None if value is None or not math.isfinite(value) else float(value) for key, value in figures.items()},
         "mask": lungs.maker if lungs else None,
-        "scanner": {key: volume.header[key] for key in SCANNER_KEYS if volume.header.get(key) not in (None, "")},
+        "scanner": recorded(volume.header),
         "warnings": warnings,
     }
 

@@ -34,6 +34,7 @@ from safetensors.numpy import save
 from copdvae import __version__
 from copdvae.errors import CopdvaeError, ReadError, coded, printable
 from copdvae.files import as_csv, digest_of, in_order, leftovers, replacing, write_csv
+from copdvae.prepare.acquisition import doubts, kernel_doubts, recorded
 from copdvae.prepare.densitometry import densitometry
 from copdvae.prepare.grid import GridScan, to_grid
 from copdvae.prepare.lungs import LungError, find_lungs, given_lungs
@@ -44,7 +45,6 @@ from copdvae.read.options import PLAIN, ReadConfig
 
 CHANNELS = ("insp", "exp")
 PLAUSIBLE_VOLUME_RATIO = (0.2, 0.98)  # expiratory over inspiratory lung volume: outside, the pair is kept with a warning
-HEADER_KEYS = ("manufacturer", "model", "kernel", "kvp", "slice_thickness_mm")  # what of a header may be written: how, never who
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")}
 
 
@@ -83,14 +83,15 @@ def prepare_scan(
     volume = read_ct(path, series, config, breath)
     lungs = find_lungs(volume) if mask_path is None else given_lungs(read_labels(mask_path, like=volume), volume)
     densities = densitometry(volume.hu, lungs, volume.spacing)
+    header = recorded(volume.header)
     return PreparedScan(
         scan=to_grid(volume.hu, lungs.labels, volume.spacing, grid),
         densities={key: None if value is None or not math.isfinite(value) else float(value) for key, value in densities.items()},
         mask=lungs.maker,
         reader=volume.reader,
-        header={key: volume.header[key] for key in HEADER_KEYS if volume.header.get(key) not in (None, "")},
+        header=header,
         pixels=pixel_digest(volume.hu),
-        warnings=(*volume.warnings, *lungs.warnings),
+        warnings=(*volume.warnings, *lungs.warnings, *doubts(header, volume.spacing, lungs.trachea_hu)),
         patient=volume.patient,
         study=volume.study,
     )
@@ -432,7 +433,10 @@ def make_index(tasks: list[Task], outcomes: list[Outcome]) -> pd.DataFrame:
         channels = facts["channels"].split("+")
         for name in channels:
             owners.setdefault(facts[f"{name}_pixels"], []).append(len(rows))
-        remarks.append(json.loads(facts["warnings"]))
+        warnings = json.loads(facts["warnings"])
+        if not any("kernel" in json.loads(facts[f"{name}_header"]) for name in channels):
+            warnings += kernel_doubts(task.row["kernel"])  # the manifest's word counts where no header has one
+        remarks.append(warnings)
         densities = {name: json.loads(facts.get(f"{name}_densities", "{}")) for name in CHANNELS}
         header = json.loads(facts["insp_header"])
         row: dict[str, Any] = {
@@ -453,6 +457,9 @@ def make_index(tasks: list[Task], outcomes: list[Outcome]) -> pd.DataFrame:
             row |= {f"{name}_box_{key}": box.get(key) for key in ("side_mm", "voxel_mm")}
             row[f"{name}_box_origin_mm"] = " ".join(map(str, box.get("origin_mm", [])))
             row[f"{name}_mask"] = facts.get(f"{name}_mask", "")
+            made = json.loads(facts.get(f"{name}_header", "{}"))
+            row |= {f"{name}_{key}": made.get(key) for key in ("kvp", "slice_thickness_mm")}
+            row[f"{name}_contrast"] = made.get("contrast", "")
         rows.append(row)
     for place in sorted({place for same in owners.values() if len(same) > 1 for place in same}):
         remarks[place].append(coded("another row of the manifest has the same images", "same_images"))

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from copdvae.errors import CopdvaeError, Problem, ReadError, printable, reason_of
+from copdvae.prepare.acquisition import doubts
 from copdvae.prepare.ingest import IngestConfig, check_owners, pool
 from copdvae.read import check_ct
 from copdvae.read.manifest import SCANS, SERIES, Manifest, read_manifest
@@ -79,7 +80,8 @@ def check_rows(root: Path, name: str, config: IngestConfig, rows: list[tuple[int
             return [Problem(where, line["subject_id"], error.reason, str(error).removeprefix(f"{printable(str(path))}: "))], {}
         except OSError as error:
             return [Problem(where, line["subject_id"], "unreadable", error.strerror or "the file system refuses to read it")], {}
-        return [Problem(where, line["subject_id"], reason_of(said), said, fatal=False) for said in found.get("warnings", ())], found
+        told = (*found["warnings"], *doubts(found["header"], found["spacing_mm"]))
+        return [Problem(where, line["subject_id"], reason_of(said), said, fatal=False) for said in told], found
 
     with ThreadPoolExecutor(THREADS) as threads:
         checked = {(row, column): (line, *found) for (row, column, line), found in zip(uses, threads.map(check, uses), strict=True)}

@@ -37,6 +37,7 @@ PHILIPS = {
     "YD": 75, "E": 80,
 }  # fmt: skip
 CANON = {"FC0": 40, "FC1": 40, "FC2": 42, "FC3": 75, "FC4": 45, "FC5": 70, "FC8": 85}
+SHARP = {"siemens": 50, "ge": 65, "philips": 55, "canon": 70}  # from here on edges are enhanced: not for densitometry
 KEY = secrets.token_bytes(16)  # of this process: what it makes means nothing to any other
 
 
@@ -106,3 +107,9 @@ def sharpness(kernel: str) -> tuple[str, int] | None:
     if name in PHILIPS:
         return "philips", PHILIPS[name]
     return ("canon", CANON[name[:3]]) if re.fullmatch(r"FC\d\d", name) and name[:3] in CANON else None
+
+
+def is_sharp(kernel: str) -> bool:
+    """Whether a kernel enhances edges, as far as its name is known."""
+    known = sharpness(kernel)
+    return known is not None and known[1] >= SHARP[known[0]]

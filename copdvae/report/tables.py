@@ -1,5 +1,6 @@
 """The page's tables as plain rows of text and numbers; the template only lays them out."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from copdvae.errors import reason_of
 from copdvae.metrics.neighbours import GOLD_SIX, within_one
 from copdvae.report.files import Column, Frame, Study
 from copdvae.report.words import FIRST_METRIC, GOLD, KINDS, LABEL_METRICS, MEASURES, METHODS, METRICS, SPLITS, TARGETS
@@ -29,6 +31,7 @@ ALLOWED = {  # codes of warnings about what is refused unless a study asks for i
     "tilt_resampled": "of the subjects have a tilted scan that was sheared upright, as resample_tilt asks",
     "other_study": "of the subjects have a pair of scans of two studies, as allow_other_study asks",
 }
+ONE_BY_ONE, NAMED = 3, 12  # a remark about more subjects is one line, with this many named
 CATEGORIES = ("gold", "smoking_status", "site", "scanner", "kernel")
 
 
@@ -470,10 +473,22 @@ def sources(study: Study) -> list[str]:
 
 
 def scan_warnings(study: Study) -> list[tuple[str, str]]:
-    """What ingest remarked about subjects that it kept."""
+    """What ingest remarked about subjects that it kept; what it remarked about many is one line, with the first one's words."""
     if study.cohort is None or "warnings" not in study.cohort:
         return []
-    return [(str(subject), text) for subject, text in study.cohort["warnings"].items() if text]
+    by_code: dict[str, list[tuple[str, str]]] = {}
+    for subject, texts in study.cohort["warnings"].items():
+        for text in re.split(r"(?<=\]); ", texts) if texts else ():
+            by_code.setdefault(reason_of(text, default=text), []).append((str(subject), text))
+    lines: list[tuple[str, str]] = []
+    for said in sorted(by_code.values(), key=len):
+        subjects = list(dict.fromkeys(subject for subject, _ in said))
+        if len(subjects) > ONE_BY_ONE:
+            named = ", ".join(subjects[:NAMED]) + (" and more" if len(subjects) > NAMED else "")
+            lines.append((f"{len(subjects)} subjects", f"{said[0][1]} (the first one's; all: {named})"))
+        else:
+            lines += said
+    return lines
 
 
 def resampled(study: Study, small: int) -> list[str]:

@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from copdvae.cli import app
-from copdvae.errors import ReadError
+from copdvae.errors import ReadError, reason_of
 from copdvae.prepare.describe import as_table, describe_ct, draw_slice
 from copdvae.prepare.lungs import LungError
 
@@ -45,7 +45,7 @@ def test_a_chest_is_described_in_json(scan: Path):
     assert found["hu_mean"] == pytest.approx(np.rint(real.volume.hu).mean(), abs=1e-3)
     assert found["lung_volume_l"] == pytest.approx(4.3, abs=0.05)
     assert found["mask"] == "threshold"
-    assert found["warnings"] == []
+    assert [reason_of(warning) for warning in found["warnings"]] == ["thick_slices"]  # 5 mm
 
 
 def test_nothing_that_names_a_person_is_printed(scan: Path):

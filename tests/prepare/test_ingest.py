@@ -352,3 +352,13 @@ def test_real_scans_are_ingested_or_refused_as_they_should_be(tmp_path, real_dat
     assert reasons(result)["swapped"] == "exp_not_smaller"
     assert set(reasons(result)) == {"swapped", "crop", "mask", "mask2", "tilt", "report"}
     np.testing.assert_allclose(result.index["insp_lung_volume_l"], [4.55, 4.55, 5.44], atol=0.35)  # of PROVENANCE.md
+
+
+def test_a_sharp_kernel_is_told_by_the_manifest_where_no_header_has_one(tmp_path):
+    save_nifti(tmp_path / "a.nii", chest(1.0))
+    save_nifti(tmp_path / "b.nii", chest(0.9))
+    manifest = write_manifest(tmp_path, [("P1", "a.nii", "B70f"), ("P2", "b.nii", "B31f")], "subject_id,insp_path,kernel")
+    found = ingest(manifest, tmp_path / "cache", SMALL).index
+    assert ["[sharp_kernel]" in warnings for warnings in found["warnings"]] == [True, False]
+    assert all("[thick_slices]" in warnings for warnings in found["warnings"])
+    assert {"insp_kvp", "insp_slice_thickness_mm", "insp_contrast", "exp_contrast"} <= set(found)

@@ -235,3 +235,15 @@ def test_no_identifier_is_in_anything_that_is_written_or_shown(scans, tmp_path, 
     if break_it:
         assert result.rejected.loc[0, "reason"] == "truncated"
         assert result.rejected.loc[0, "detail"].startswith("insp: insp_path: ")
+
+
+def test_contrast_and_voltage_of_a_header_are_recorded_and_doubted(scans, tmp_path):
+    copied(scans, tmp_path, ("insp", "a"), change=other(ContrastBolusAgent="SECRET-AGENT", KVP=100, ConvolutionKernel="LUNG"))
+    result = ingest(manifest_of(tmp_path, {"insp_path": "a"}), tmp_path / "cache", SMALL)
+    row = result.index.iloc[0]
+    assert (row["insp_contrast"], row["insp_kvp"]) == ("yes", 100)
+    metadata = load_metadata(tmp_path / "cache" / row["file"])
+    assert json.loads(metadata["insp_header"])["contrast"] == "yes"
+    assert "SECRET" not in json.dumps(metadata)
+    for code in ("contrast", "kvp", "sharp_kernel", "thick_slices"):
+        assert f"[{code}]" in row["warnings"]

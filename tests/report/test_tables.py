@@ -21,6 +21,7 @@ from copdvae.report.tables import (
     other_scores,
     resampled,
     result_table,
+    scan_warnings,
     summary,
     warnings_of,
 )
@@ -336,3 +337,16 @@ def test_every_method_has_a_name_and_a_sentence_of_its_own():
     names = [method["method"] for method in methods()]
     assert set(names) <= set(METHODS)
     assert len({METHODS[name][1] for name in names}) == len(names)
+
+
+def test_a_remark_about_many_scans_is_one_line_and_one_about_few_stands_alone():
+    thick = "insp: slices are {} mm thick [thick_slices]"
+    cells = [f"{thick.format(k)}; exp: {thick.format(k)}" for k in range(20)]
+    cells[3] += "; insp: no trachea was found: (really; look) [no_trachea]"
+    cohort = pd.DataFrame({"warnings": [*cells, ""]}, index=[f"S{k}" for k in range(21)])
+    one, many = scan_warnings(made(cohort=cohort))
+    assert one == ("S3", "insp: no trachea was found: (really; look) [no_trachea]")
+    assert many[0] == "20 subjects"
+    assert thick.format(0) in many[1]
+    assert "S0, S1, S2" in many[1]
+    assert "S20" not in many[1]
