@@ -1,9 +1,11 @@
 """The pixels of one CT slice as HU.  Compressed ones are decoded by GDCM, all others read here."""
 
 import itertools
+import mmap
 import struct
 import tempfile
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 import pydicom
@@ -133,9 +135,9 @@ def _decoded_frame(slice_: Slice, frame: int) -> np.ndarray:
 def _compressed(slice_: Slice, frame: int) -> bytes:
     """The bytes of one compressed frame."""
     try:
-        with quiet, slice_.path.open("rb") as stream:
-            stream.seek(slice_.pixels.start)
-            return get_frame(stream, frame, number_of_frames=slice_.frames)
+        with quiet, slice_.path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            mapped.seek(slice_.pixels.start)  # mapped: a fragment that claims gigabytes gets what is there, and memory for no more
+            return get_frame(cast(BinaryIO, mapped), frame, number_of_frames=slice_.frames)
     except PARSE_ERRORS:
         raise _undecoded(slice_) from None
 

@@ -80,7 +80,7 @@ def test_every_scan_of_a_pair_is_looked_at(tmp_path):
     save_nifti(tmp_path / "insp.nii", chest(1.0))
     (tmp_path / "exp.nii").write_bytes(b"nothing")
     (tmp_path / "manifest.csv").write_text("subject_id,insp_path,exp_path\nP1,insp.nii,exp.nii\n")
-    (problem,) = module.validate(tmp_path / "manifest.csv")
+    (problem,) = validate(tmp_path / "manifest.csv")
     assert "row 2, exp_path 'exp.nii'" in problem.where
     assert str(tmp_path) not in problem.where + problem.detail
 

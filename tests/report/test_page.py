@@ -265,8 +265,9 @@ def test_flags_are_counted_for_those_kept_and_those_not(page):
 def test_lists_that_are_cut_say_how_long_they_were(study):
     rows = [(f"R{k}", "missing_slice", "slices lack", "no") for k in range(MOST_LISTED + 7)]
     pd.DataFrame(rows, columns=["subject_id", "reason", "detail", "expected"]).to_csv(study / "rejected.csv", index=False)
-    cohort = pd.read_csv(study / "cohort.csv", dtype={"subject_id": str}).assign(warnings="insp: lungs [lung_at_edge]")
+    cohort = pd.read_csv(study / "cohort.csv", dtype={"subject_id": str})
     cohort = pd.concat([cohort.assign(subject_id=cohort["subject_id"] + suffix) for suffix in ("", "b")])
+    cohort["warnings"] = [f"insp: remark {k}" for k in range(len(cohort))]  # what is remarked about many is one line
     cohort.to_csv(study / "cohort.csv", index=False)
     words = Page(report(study)).words()
     assert "The first 200 of 207; all are in rejected.csv." in words
