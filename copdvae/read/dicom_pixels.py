@@ -1,5 +1,6 @@
 """The pixels of one CT slice as HU.  Compressed ones are decoded by GDCM, all others read here."""
 
+import io
 import itertools
 import struct
 import tempfile
@@ -20,6 +21,19 @@ FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # of JPEG's kin
 TWELVE_BITS_HU = 3071.0  # the top of 12 bits from -1024
 NEAR_TOP_HU = 2700.0  # a slice that does not reach this holds no metal
 DENSE_HU, STEP_HU = 2000.0, 3000.0  # from one voxel to the next, no edge in a body has such a step
+
+
+class WholeFile(io.BufferedReader):
+    """A file of which no more is asked for than there is: a fragment's length may claim gigabytes."""
+
+    def __init__(self, path: Path):
+        super().__init__(io.FileIO(path))
+        self.size = path.stat().st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > self.size:
+            raise EOFError
+        return super().read(size)
 
 
 def read_pixels(slice_: Slice, out: np.ndarray) -> float:
@@ -120,7 +134,7 @@ def _decoded_frame(slice_: Slice, frame: int) -> np.ndarray:
 def _compressed(slice_: Slice, frame: int) -> bytes:
     """The bytes of one compressed frame."""
     try:
-        with quiet, slice_.path.open("rb") as stream:
+        with quiet, WholeFile(slice_.path) as stream:
             stream.seek(slice_.pixels.start)
             return get_frame(stream, frame, number_of_frames=slice_.frames)
     except PARSE_ERRORS:
