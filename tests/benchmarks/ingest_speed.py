@@ -28,9 +28,10 @@ def copdvae_chain():
     import SimpleITK  # noqa: F401  readers import it when they are called
 
     from copdvae.prepare.ingest import prepare_scan
+    from copdvae.prepare.settings import IngestConfig
     from copdvae.read import dicom  # noqa: F401
 
-    return lambda folder: prepare_scan(folder, grid=GRID).scan.image.shape
+    return lambda folder: prepare_scan(folder, config=IngestConfig(grid=GRID)).scan.image.shape
 
 
 def monai_chain():
