@@ -79,12 +79,19 @@ def ct(
     ] = None,
     allow_gaps: Gaps = False,
     resample_tilt: Tilt = False,
+    denoise: Annotated[str, typer.Option(help="Before densities are measured: none, median or gaussian.")] = "none",
+    reference_volume: Annotated[float, typer.Option(help="Litres of lung that Perc15 is adjusted to.")] = 6.0,
+    lungmask: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Weights: the mask is lungmask's, not a threshold's.")
+    ] = None,
 ) -> None:
     """Say what is in one CT: geometry, lung volumes, densities."""
     from copdvae.prepare.describe import as_table, describe_ct
-    from copdvae.read.options import ReadConfig
+    from copdvae.prepare.settings import IngestConfig
 
-    description = describe_ct(path, mask, png, series, ReadConfig(allow_gaps=allow_gaps, resample_tilt=resample_tilt))
+    asked = {"allow_gaps": allow_gaps, "resample_tilt": resample_tilt, "denoise": denoise, "reference_volume_l": reference_volume}
+    made = {"mask": "lungmask", "lungmask_weights": lungmask} if lungmask else {}
+    description = describe_ct(path, mask, png, series, IngestConfig.parse(asked | made, "options"))
     typer.echo(json.dumps(description, indent=1) if as_json else as_table(description))
 
 

@@ -14,7 +14,9 @@ from copdvae.read.phenotypes import Phenotypes, read_phenotypes
 from copdvae.study import Study, one_visit
 
 DENSITIES = ("laa950_pct", "laa910_pct", "laa856_pct", "perc15_hu", "mean_lung_hu", "lung_volume_l")
-INDEX_TEXT = ("subject_id", "visit", "file", "channels", "site", "scanner", "kernel", "warnings", "insp_contrast", "exp_contrast")
+INDEX_TEXT = (
+    "subject_id", "visit", "file", "channels", "site", "scanner", "kernel", "warnings", "insp_contrast", "exp_contrast", "denoise",
+)  # fmt: skip
 PEOPLE = ("age", "sex", "height_cm", "weight_kg", "race", "pack_years", "fev1_l", "fvc_l", "fev1_fvc")
 
 

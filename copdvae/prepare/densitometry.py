@@ -1,6 +1,7 @@
 """Densitometry of the lungs, by the definitions of the Chest Imaging Platform (`parenchyma_phenotypes.py`).
 
 LAA-x is the percentage of lung voxels strictly below -x HU, Perc15 is numpy's linearly interpolated 15th percentile, volumes count voxels.
+Beside it stands the density at Perc15 that the same tissue would have in a lung of a reference volume (docs/DENSITOMETRY.md).
 Every figure is given over the lungs without airways, and over lungs and airways together (`..._with_airways`): air in the airways is
 low attenuation too, so tools that count it report more.
 """
@@ -11,11 +12,14 @@ import numpy as np
 
 from copdvae.prepare.lungs import AIRWAYS, LEFT, Lungs, parenchyma
 
+REFERENCE_L = 6.0  # a round number, in adults' range: it sets the scale and no more
 LAA_HU = {"laa950_pct": -950, "laa910_pct": -910, "laa856_pct": -856}
 
 
-def densitometry(hu: np.ndarray, lungs: Lungs, spacing: tuple[float, float, float]) -> dict[str, float | None]:
-    """Volumes in litres, LAA in percent (0 to 100), the rest in HU.  `hu` is (z, y, x), `spacing` (z, y, x) in mm.
+def densitometry(
+    hu: np.ndarray, lungs: Lungs, spacing: tuple[float, float, float], reference_l: float = REFERENCE_L
+) -> dict[str, float | None]:
+    """Volumes in litres, LAA in percent (0 to 100), adjusted density in g/L, the rest in HU.  `hu` is (z, y, x), `spacing` (z, y, x) in mm.
 
     The thirds divide the lungs' height, not their volume. An empty mask gives None, never 0.
     """
@@ -29,19 +33,21 @@ def densitometry(hu: np.ndarray, lungs: Lungs, spacing: tuple[float, float, floa
     lung = both[: sum(map(len, slices))]
     slices.clear()
     lung.sort()  # in place, and four times as fast as numpy's percentile, which partitions
-    figures: dict[str, float | None] = {**density(lung, litres)}
+    figures: dict[str, float | None] = {**density(lung, litres, reference_l)}
     both.sort()
-    figures |= {f"{name}_with_airways": value for name, value in density(both, litres).items()}
+    figures |= {f"{name}_with_airways": value for name, value in density(both, litres, reference_l).items()}
     figures |= {"left_volume_l": left_voxels * litres, "right_volume_l": (len(lung) - left_voxels) * litres}
     return figures | {"upper_third_laa950_pct": upper, "lower_third_laa950_pct": lower, "trachea_hu": lungs.trachea_hu}
 
 
-def density(lung: np.ndarray, litres: float) -> dict[str, float | None]:
+def density(lung: np.ndarray, litres: float, reference_l: float) -> dict[str, float | None]:
     """Figures of the HU values of one region, in ascending order; `litres` is one voxel's."""
+    volume, perc15 = len(lung) * litres, percentile(lung, 0.15) if len(lung) else None
     return {
-        "lung_volume_l": len(lung) * litres,
+        "lung_volume_l": volume,
         **{name: 100 * count_below(lung, threshold) / len(lung) if len(lung) else None for name, threshold in LAA_HU.items()},
-        "perc15_hu": percentile(lung, 0.15) if len(lung) else None,
+        "perc15_hu": perc15,
+        "perc15_adjusted_g_l": None if perc15 is None else (perc15 + 1000) * volume / reference_l,
         "mean_lung_hu": float(lung.mean(dtype=float)) if len(lung) else None,
     }
 

@@ -8,10 +8,12 @@ import numpy as np
 from copdvae.errors import coded
 from copdvae.files import write_with
 from copdvae.prepare.acquisition import doubts, recorded
+from copdvae.prepare.denoise import denoised, told
 from copdvae.prepare.densitometry import densitometry
-from copdvae.prepare.lungs import AIRWAYS, LEFT, RIGHT, LungError, Lungs, find_lungs, given_lungs
-from copdvae.read import read_ct, read_labels
-from copdvae.read.options import PLAIN, ReadConfig
+from copdvae.prepare.ingest import lungs_of
+from copdvae.prepare.lungs import AIRWAYS, LEFT, RIGHT, LungError, Lungs
+from copdvae.prepare.settings import USUAL, IngestConfig
+from copdvae.read import read_ct
 from copdvae.read.volume import Volume
 
 WINDOW_HU = (-1024, 200)
@@ -27,6 +29,7 @@ ROWS = {
     "laa910_pct{}": ("LAA-910", "%", 2),
     "laa856_pct{}": ("LAA-856", "%", 2),
     "perc15_hu{}": ("Perc15", "HU", 1),
+    "perc15_adjusted_g_l{}": ("Perc15, adjusted", "g/L", 1),
     "mean_lung_hu{}": ("Mean density", "HU", 1),
     "right_volume_l": ("Right lung", "L", 3),
     "left_volume_l": ("Left lung", "L", 3),
@@ -37,7 +40,7 @@ ROWS = {
 
 
 def describe_ct(
-    path: Path, mask: Path | None = None, png: Path | None = None, series: str | None = None, config: ReadConfig = PLAIN
+    path: Path, mask: Path | None = None, png: Path | None = None, series: str | None = None, config: IngestConfig = USUAL
 ) -> dict:
     """Everything measured in the CT at `path` as plain data, with the label map at `mask` or else a threshold mask; draws it into `png`.
 
@@ -47,11 +50,14 @@ def describe_ct(
     volume = read_ct(path, series, config)
     lungs, warnings = None, list(volume.warnings)
     try:
-        lungs = find_lungs(volume) if mask is None else given_lungs(read_labels(mask, like=volume), volume)
+        lungs = lungs_of(volume, mask, config)
         warnings += lungs.warnings
     except LungError as error:
         warnings.append(coded(str(error), error.reason))
-    figures = densitometry(volume.hu, lungs, volume.spacing) if lungs else dict.fromkeys(figure_keys())
+    figures: dict[str, float | None] = dict.fromkeys(figure_keys())
+    if lungs:
+        figures = densitometry(denoised(volume.hu, lungs.labels, config.denoise), lungs, volume.spacing, config.reference_volume_l)
+        warnings += told(config.denoise)
     warnings += doubts(volume.header, volume.spacing, lungs.trachea_hu if lungs else None)
     if png is not None:
         draw_ct(volume, lungs, png)
@@ -64,6 +70,8 @@ def describe_ct(
         "hu_mean": float(volume.hu.mean(dtype=float)),
         **{key: None if value is None or not math.isfinite(value) else float(value) for key, value in figures.items()},
         "mask": lungs.maker if lungs else None,
+        "denoise": config.denoise,
+        "reference_volume_l": config.reference_volume_l,
         "scanner": recorded(volume.header),
         "warnings": warnings,
     }
@@ -94,7 +102,7 @@ def as_table(description: dict) -> str:
 
 
 def cell(value: float | None, unit: str, decimals: int) -> str:
-    return f"{'-' if value is None else f'{value:.{decimals}f}':>13} {unit:<2}"
+    return f"{'-' if value is None else f'{value:.{decimals}f}':>13} {unit:<3}"
 
 
 def draw_ct(volume: Volume, lungs: Lungs | None, png: Path) -> None:

@@ -19,13 +19,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from multiprocessing.connection import wait as wait_for_end
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from safetensors import SafetensorError, safe_open
@@ -35,22 +35,19 @@ from copdvae import __version__
 from copdvae.errors import CopdvaeError, ReadError, coded, printable
 from copdvae.files import as_csv, digest_of, in_order, leftovers, replacing, write_csv
 from copdvae.prepare.acquisition import doubts, kernel_doubts, recorded
+from copdvae.prepare.denoise import denoised, told
 from copdvae.prepare.densitometry import densitometry
 from copdvae.prepare.grid import GridScan, to_grid
-from copdvae.prepare.lungs import LungError, find_lungs, given_lungs
+from copdvae.prepare.lungs import LungError, Lungs, find_lungs, given_lungs
 from copdvae.prepare.seal import broken, sealed
+from copdvae.prepare.settings import USUAL, IngestConfig
 from copdvae.read import read_ct, read_labels, source_hash
 from copdvae.read.manifest import REFUSED, SERIES, Manifest, read_manifest
-from copdvae.read.options import PLAIN, ReadConfig
+from copdvae.read.volume import Volume
 
 CHANNELS = ("insp", "exp")
 PLAUSIBLE_VOLUME_RATIO = (0.2, 0.98)  # expiratory over inspiratory lung volume: outside, the pair is kept with a warning
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")}
-
-
-class IngestConfig(ReadConfig):
-    grid: int = Field(default=64, ge=32, le=128)  # voxels a side of the cube around the lungs
-    allow_other_study: bool = False  # pair scans of one patient although they were not taken in one study
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class PreparedScan:
 
     scan: GridScan
     densities: dict[str, float | None]  # keys of `densitometry`; None where there was nothing to measure
-    mask: str  # who made the lung mask: "threshold" or "given"
+    mask: str  # who made the lung mask: "threshold", "lungmask" or "given"
     reader: str
     header: dict[str, str | float]
     pixels: str  # digest of the CT's voxels, whatever file they came from
@@ -77,24 +74,36 @@ class PreparedScan:
 
 
 def prepare_scan(
-    path: Path, mask_path: Path | None = None, grid: int = 64, series: str | None = None, config: ReadConfig = PLAIN, breath: str = ""
+    path: Path, mask_path: Path | None = None, series: str | None = None, config: IngestConfig = USUAL, breath: str = ""
 ) -> PreparedScan:
     """Read one CT (as `read_ct` does) and prepare it. Raises `ReadError` or `LungError`; the full volume is gone on return."""
     volume = read_ct(path, series, config, breath)
-    lungs = find_lungs(volume) if mask_path is None else given_lungs(read_labels(mask_path, like=volume), volume)
-    densities = densitometry(volume.hu, lungs, volume.spacing)
+    lungs = lungs_of(volume, mask_path, config)
+    quiet = denoised(volume.hu, lungs.labels, config.denoise)
+    densities = densitometry(quiet, lungs, volume.spacing, config.reference_volume_l)
     header = recorded(volume.header)
     return PreparedScan(
-        scan=to_grid(volume.hu, lungs.labels, volume.spacing, grid),
+        scan=to_grid(volume.hu, lungs.labels, volume.spacing, config.grid),
         densities={key: None if value is None or not math.isfinite(value) else float(value) for key, value in densities.items()},
         mask=lungs.maker,
         reader=volume.reader,
         header=header,
         pixels=pixel_digest(volume.hu),
-        warnings=(*volume.warnings, *lungs.warnings, *doubts(header, volume.spacing, lungs.trachea_hu)),
+        warnings=(*volume.warnings, *lungs.warnings, *doubts(header, volume.spacing, lungs.trachea_hu), *told(config.denoise)),
         patient=volume.patient,
         study=volume.study,
     )
+
+
+def lungs_of(volume: Volume, mask_path: Path | None, config: IngestConfig) -> Lungs:
+    """By the map at `mask_path` where there is one, else as the settings say."""
+    if mask_path is not None:
+        return given_lungs(read_labels(mask_path, like=volume), volume)
+    if config.lungmask_weights is None:
+        return find_lungs(volume)
+    from copdvae.prepare.network_mask import lungmask_lungs  # torch: seconds that nothing else here needs
+
+    return lungmask_lungs(volume, config.lungmask_weights)
 
 
 def pixel_digest(hu: np.ndarray) -> str:
@@ -110,6 +119,12 @@ def ingest(manifest: Path, cache: Path, config: IngestConfig, workers: int = 1) 
     with more, each in its own, and a process that dies takes only its own subject with it.
     """
     study = read_manifest(manifest)
+    if config.lungmask_weights is not None:
+        from copdvae.prepare.network_mask import load_network
+
+        weights = study.root / config.lungmask_weights
+        config = config.model_copy(update={"lungmask_weights": weights})
+        load_network(weights)  # a missing file is everyone's trouble, and told before any work
     open_cache(cache)
     tasks = [
         Task({str(key): str(value) for key, value in row.items()}, study.root, cache, config) for row in study.scans.to_dict("records")
@@ -200,9 +215,23 @@ def identify(task: Task) -> dict[str, str]:
         "subject_id": task.row["subject_id"],
         "visit": task.row["visit"],
         "copdvae_version": __version__,
-        "config": task.config.digest(),
+        "config": settings_digest(task.config),
         "source": json.dumps({column: source_hash(path) + (task.series(column) or "") for column, path in task.paths.items()}),
     }
+
+
+def settings_digest(config: IngestConfig) -> str:
+    """Of the settings, with a file of weights by what it holds, wherever it lies."""
+    weights = config.lungmask_weights
+    if weights is None:
+        return config.digest()
+    return config.model_copy(update={"lungmask_weights": Path(content_of(weights, weights.stat().st_mtime_ns))}).digest()
+
+
+@lru_cache(maxsize=1)
+def content_of(file: Path, changed: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def is_right(file: Path, identity: dict[str, str]) -> bool:
@@ -232,6 +261,8 @@ def serialise(task: Task, identity: dict[str, str]) -> bytes:
         "channels": "+".join(scans),
         "grid": str(task.config.grid),
         "hu_range": "-1024 3071",
+        "denoise": task.config.denoise,
+        "reference_volume_l": f"{task.config.reference_volume_l:g}",
         "exp_over_insp_volume": json.dumps(ratio),
         "warnings": json.dumps([without_paths(warning, task.paths) for warning in warnings]),
     }
@@ -251,7 +282,7 @@ def prepare_named(name: str, task: Task, scan_column: str, mask_column: str) -> 
     """`prepare_scan`, its errors saying which of the subject's scans they are about."""
     path, mask = task.paths[scan_column], task.paths.get(mask_column)
     try:
-        return prepare_scan(path, mask, task.config.grid, task.series(scan_column), task.config, name)
+        return prepare_scan(path, mask, task.series(scan_column), task.config, name)
     except (ReadError, LungError) as error:
         raise Rejection(f"{name}: {str(error).removeprefix(f'{printable(str(path))}: ')}", error.reason) from None
 
@@ -460,6 +491,7 @@ def make_index(tasks: list[Task], outcomes: list[Outcome]) -> pd.DataFrame:
             made = json.loads(facts.get(f"{name}_header", "{}"))
             row |= {f"{name}_{key}": made.get(key) for key in ("kvp", "slice_thickness_mm")}
             row[f"{name}_contrast"] = made.get("contrast", "")
+        row |= {"denoise": facts["denoise"], "reference_volume_l": float(facts["reference_volume_l"])}
         rows.append(row)
     for place in sorted({place for same in owners.values() if len(same) > 1 for place in same}):
         remarks[place].append(coded("another row of the manifest has the same images", "same_images"))

@@ -45,7 +45,7 @@ class Lungs:
     """Which voxel is lung.  A given map's airways and vessels, and a threshold mask's trachea and main bronchi, are label 3."""
 
     labels: np.ndarray  # (z, y, x) uint8: 0 none, 1 right lung, 2 left lung, 3 airways
-    maker: str  # "threshold" or "given"
+    maker: str  # "threshold", "lungmask" or "given"
     warnings: tuple[str, ...] = ()
     trachea_hu: float | None = None  # median of the lumen's core; None where no trachea was found
 
@@ -85,7 +85,7 @@ def find_lungs(volume: Volume) -> Lungs:
     return Lungs(labels, "threshold", tuple(warnings), trachea_hu)
 
 
-def given_lungs(labels: np.ndarray, volume: Volume) -> Lungs:
+def given_lungs(labels: np.ndarray, volume: Volume, maker: str = "given") -> Lungs:
     """Lungs from any label map on the volume's grid; what it says of sides counts less than where in the body it says it.
 
     Two-byte codes are read as the Chest Imaging Platform's: the lungs are where the low byte (region) is not 0, and of these the airways
@@ -113,9 +113,12 @@ def given_lungs(labels: np.ndarray, volume: Volume) -> Lungs:
     rough = found[coarse_voxels(steps)][tuple(slice(size) for size in hu.shape)]
     try:
         warnings += credible(rough, hu, spacing)
-    except LungError as error:  # the user's own map is believed, and the doubt is told
+    except LungError as error:
+        if maker != "given":
+            raise
+        # the user's own map is believed, and the doubt is told
         warnings.append(coded(str(error), error.reason))
-    return Lungs(found, "given", tuple(warnings), core_hu(hu, track_airways(hu, inner_air(hu < FIRST_THRESHOLD_HU, spacing), spacing)))
+    return Lungs(found, maker, tuple(warnings), core_hu(hu, track_airways(hu, inner_air(hu < FIRST_THRESHOLD_HU, spacing), spacing)))
 
 
 def inner_air(air: np.ndarray, spacing: np.ndarray) -> np.ndarray:

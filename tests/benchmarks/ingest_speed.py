@@ -29,7 +29,8 @@ ARCHIVE = "ct/lidc_idri_0001_full_dicom.tar.xz"
 def copdvae_chain():
     import SimpleITK  # noqa: F401  readers import it when they are called
 
-    from copdvae.prepare.ingest import IngestConfig, Task, load_subject, prepare_subject
+    from copdvae.prepare.ingest import Task, load_subject, prepare_subject
+    from copdvae.prepare.settings import IngestConfig
     from copdvae.read import dicom  # noqa: F401
     from copdvae.read.manifest import COLUMNS
 

@@ -40,7 +40,8 @@ def measure(manifest: Path, workers: int) -> dict:
     import psutil
     import SimpleITK  # noqa: F401  readers import it when they are called
 
-    from copdvae.prepare.ingest import IngestConfig, ingest
+    from copdvae.prepare.ingest import ingest
+    from copdvae.prepare.settings import IngestConfig
     from copdvae.read import dicom  # noqa: F401
 
     imports = resident("VmRSS")

@@ -31,7 +31,9 @@ def by_hand(hu, labels, spacing):
         figures[f"mean_lung_hu{suffix}"] = math.fsum(values) / len(values) if values else None
         place = 0.15 * (len(values) - 1)
         low, high = (values[math.floor(place)], values[math.ceil(place)]) if values else (0, 0)
-        figures[f"perc15_hu{suffix}"] = low + (place - math.floor(place)) * (high - low) if values else None
+        perc15 = low + (place - math.floor(place)) * (high - low) if values else None
+        figures[f"perc15_hu{suffix}"] = perc15
+        figures[f"perc15_adjusted_g_l{suffix}"] = None if perc15 is None else (perc15 + 1000) * len(values) * litre / 6
     for name, side in (("right", 1), ("left", 2)):
         figures[f"{name}_volume_l"] = sum(label == side for *_, label in voxels) * litre
     heights = [z for z, _, label in voxels if label in (1, 2)]
@@ -85,6 +87,17 @@ def test_airways_count_only_where_the_name_says_so():
     assert figures["trachea_hu"] == -995
     without = densitometry(real.volume.hu, replace(lungs, labels=np.where(real.truth == 3, 0, real.truth)), real.volume.spacing)
     assert without["laa950_pct_with_airways"] == 0
+
+
+@pytest.mark.parametrize("reference", [6.0, 4.5])
+def test_a_sponge_that_is_stretched_keeps_its_adjusted_perc15(reference):
+    """The same tissue in `stretch` times the volume is `stretch` times less dense: Perc15 moves, the adjusted one does not."""
+    density = np.linspace(60, 400, 1000).reshape(10, 10, 10)  # g/L
+    ones = Lungs(np.ones(density.shape, dtype=np.uint8), "given")
+    found = [densitometry(density / stretch - 1000, ones, (10.0 * stretch, 10.0, 10.0), reference) for stretch in (1.0, 1.6)]
+    assert found[0]["perc15_adjusted_g_l"] == pytest.approx(found[1]["perc15_adjusted_g_l"])
+    assert found[0]["perc15_adjusted_g_l"] == pytest.approx((60 + 0.15 * 340) / reference)  # 1 litre
+    assert found[0]["perc15_hu"] - found[1]["perc15_hu"] > 30
 
 
 @pytest.mark.data

@@ -14,10 +14,11 @@ from copdvae.errors import ReadError, reason_of
 from copdvae.prepare.describe import as_table, describe_ct, draw_slice
 from copdvae.prepare.lungs import LungError
 
-FIGURES = {f"{name}{suffix}" for name in ("lung_volume_l", "laa950_pct", "laa910_pct", "laa856_pct", "perc15_hu", "mean_lung_hu")
-           for suffix in ("", "_with_airways")} | {
+BOTH = ("lung_volume_l", "laa950_pct", "laa910_pct", "laa856_pct", "perc15_hu", "perc15_adjusted_g_l", "mean_lung_hu")
+FIGURES = {f"{name}{suffix}" for name in BOTH for suffix in ("", "_with_airways")} | {
     "left_volume_l", "right_volume_l", "upper_third_laa950_pct", "lower_third_laa950_pct", "trachea_hu"}  # fmt: skip
-KEYS = {"reader", "shape", "spacing_mm", "hu_min", "hu_max", "hu_mean", "mask", "scanner", "warnings"} | FIGURES
+SETTINGS = {"denoise", "reference_volume_l"}
+KEYS = {"reader", "shape", "spacing_mm", "hu_min", "hu_max", "hu_mean", "mask", "scanner", "warnings"} | FIGURES | SETTINGS
 
 
 def write(path: Path, voxels: np.ndarray, real: Chest) -> Path:
