@@ -98,6 +98,7 @@ def as_table(description: dict) -> str:
     for name, (label, unit, decimals) in ROWS.items():
         keys = [name.format("")] + ([name.format("_with_airways")] if "{}" in name else [])
         lines.append(f"{label:<22}" + "    ".join(cell(description[key], unit, decimals) for key in keys))
+    lines.append(f"Adjusted: (Perc15 + 1000) x lung volume / {description['reference_volume_l']:g} L, the sponge model")
     return "\n".join(line.rstrip() for line in [*lines, *(f"warning: {warning}" for warning in description["warnings"])])
 
 

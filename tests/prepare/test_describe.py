@@ -96,6 +96,7 @@ def test_the_table_gives_every_figure_with_its_unit(scan: Path):
     volume = next(line for line in lines if line.startswith("Lung volume"))
     assert volume.split()[3::2] == ["L", "L"]
     assert float(volume.split()[2]) == pytest.approx(4.3, abs=0.05)
+    assert any("(Perc15 + 1000) x lung volume / 6 L" in line for line in lines)
     assert {line.split()[0] for line in lines if line.endswith("HU")} >= {"Perc15", "Mean", "Air"}
 
 
