@@ -214,11 +214,14 @@ def predict(
     workers: Workers = 0,
     allow_gaps: Gaps = False,
     resample_tilt: Tilt = False,
+    lungmask: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="The weights that the study's masks were made with, if they were.")
+    ] = None,
 ) -> None:
     """Encode new scans with a finished run, prepared as its study's own, and predict from its training subjects. Research use only."""
     from copdvae.predict import predict
 
-    table, rejected = predict(run, manifest, out, cache or out.with_name(out.stem + "_cache"), workers, allow_gaps, resample_tilt)
+    table, rejected = predict(run, manifest, out, cache or out.with_name(out.stem + "_cache"), workers, allow_gaps, resample_tilt, lungmask)
     typer.echo(f"{len(table)} subjects encoded, {len(rejected)} rejected", err=True)
     typer.echo(out)
     raise SystemExit(3 if len(rejected) else 0)

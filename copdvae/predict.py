@@ -22,7 +22,8 @@ from copdvae.errors import ConfigError, CopdvaeError
 from copdvae.evaluate import TARGETS, Truth, read_latents, u_columns
 from copdvae.files import read_csv, write_csv
 from copdvae.metrics.neighbours import GOLD_SIX, knn_classification, knn_regression
-from copdvae.prepare.ingest import IngestConfig, ingest
+from copdvae.prepare.ingest import content_digest, ingest
+from copdvae.prepare.settings import IngestConfig
 from copdvae.processes import cores
 from copdvae.train import load_run
 
@@ -30,12 +31,20 @@ NEIGHBOURS = 5
 
 
 def predict(
-    run: Path, manifest: Path, out: Path, cache: Path, workers: int = 0, allow_gaps: bool = False, resample_tilt: bool = False
+    run: Path,
+    manifest: Path,
+    out: Path,
+    cache: Path,
+    workers: int = 0,
+    allow_gaps: bool = False,
+    resample_tilt: bool = False,
+    lungmask: Path | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Ingest `manifest` into `cache`, encode with `run`, write `out`; return the table and the rejected scans.
 
     `run` is OUT/runs/ID of a study that was evaluated: OUT/cohort.csv has its training subjects' targets. Subjects that lack a scan
-    which the model needs are an error that names them. `allow_gaps` and `resample_tilt` add to what the study allowed.
+    which the model needs are an error that names them. `allow_gaps` and `resample_tilt` add to what the study allowed; `lungmask` is the
+    file of weights that the study's masks were made with, if they were.
     """
     cohort = run.parent.parent / "cohort.csv"
     if not (run / "run.json").is_file() or not cohort.is_file():
@@ -45,7 +54,8 @@ def predict(
         raise ConfigError(f"{run.name}: a yardstick, not a method: choose a run with a latent space")
     if facts.get("leaks"):
         raise ConfigError(f"{run.name}: {facts['leaks']}, and new scans have none: choose another run")
-    prepared = ingest(manifest, cache, ingest_config(cohort.parent, facts["grid"], allow_gaps, resample_tilt), workers or cores())
+    config = ingest_config(cohort.parent, facts["grid"], allow_gaps, resample_tilt, lungmask)
+    prepared = ingest(manifest, cache, config, workers or cores())
     if not len(prepared.index):
         raise ConfigError(f"{manifest}: none of its scans could be prepared; see {cache.name}/rejected.csv for the reasons")
     twice = prepared.index["subject_id"].astype(str).duplicated()
@@ -80,15 +90,24 @@ def predict(
     return table, prepared.rejected
 
 
-def ingest_config(out: Path, grid: int, allow_gaps: bool, resample_tilt: bool) -> IngestConfig:
-    """How the study whose results are in `out` prepared its own scans, and what is allowed beside that."""
+def ingest_config(out: Path, grid: int, allow_gaps: bool, resample_tilt: bool, lungmask: Path | None = None) -> IngestConfig:
+    """How the study whose results are in `out` prepared its own scans, and what is allowed beside that.
+
+    Where its weights lay is not on record, what they held is: `lungmask` must hold the same.
+    """
     try:
         settings = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))["settings"]["ingest"]
         own = IngestConfig.parse(settings, "evaluation.json")
     except (OSError, ValueError, KeyError, TypeError, RecursionError, CopdvaeError):
         raise ConfigError("evaluation.json: does not say how the study's scans were prepared; run `copdvae evaluate` again") from None
     allowed = {"allow_gaps": own.allow_gaps or allow_gaps, "resample_tilt": own.resample_tilt or resample_tilt}
-    return own.model_copy(update={"grid": grid} | allowed)
+    if (own.mask == "lungmask") != (lungmask is not None):
+        found = "lungmask's: name its weights with --lungmask" if lungmask is None else f"made by {own.mask}: leave --lungmask out"
+        raise ConfigError(f"the study's own masks are {found}")
+    if lungmask is not None and content_digest(lungmask) != str(own.lungmask_weights):
+        raise ConfigError(f"{lungmask}: other weights than the study's masks were made with; expected SHA-256 {own.lungmask_weights}")
+    weights = {"lungmask_weights": lungmask and lungmask.resolve()}
+    return own.model_copy(update={"grid": grid} | allowed | weights)
 
 
 def distance(training: np.ndarray, codes: np.ndarray | None) -> np.ndarray:

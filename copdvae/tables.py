@@ -10,6 +10,7 @@ from copdvae.errors import ConfigError, Problem
 from copdvae.evaluate import FIRST_METRIC, TARGETS, Truth
 from copdvae.files import read_csv
 from copdvae.metrics.ceilings import ceilings
+from copdvae.prepare.ingest import content_digest
 from copdvae.read.phenotypes import Phenotypes, read_phenotypes
 from copdvae.study import Study, one_visit
 
@@ -130,7 +131,7 @@ def facts_of(study: Study, tables: Tables, truth: Truth, tops: dict[str, float],
         "study": study.name,
         "version": __version__,
         "config": study.digest(),
-        "settings": without_paths(study.plain()),
+        "settings": without_paths(study),
         "n": counts,
         "ceilings": tops,
         "warnings": warnings,
@@ -147,10 +148,15 @@ def facts_of(study: Study, tables: Tables, truth: Truth, tops: dict[str, float],
     }
 
 
-def without_paths(settings: dict[str, Any]) -> dict[str, Any]:
-    """A study's settings without where its files lie: a folder may be named after a person."""
+def without_paths(study: Study) -> dict[str, Any]:
+    """A study's settings without where its files lie, since a folder may be named after a person; weights are named by what they hold."""
+    settings = study.plain()
     data = {key: value for key, value in settings["data"].items() if key not in ("manifest", "phenotypes", "truth", "planted")}
-    return {key: value for key, value in settings.items() if key not in ("root", "out", "cache")} | {"data": data}
+    ingest = settings["ingest"]
+    if study.ingest.lungmask_weights is not None:
+        manifest = (study.root / study.data.manifest).resolve()
+        ingest = ingest | {"lungmask_weights": content_digest(manifest.parent / study.ingest.lungmask_weights)}
+    return {key: value for key, value in settings.items() if key not in ("root", "out", "cache")} | {"data": data, "ingest": ingest}
 
 
 def result_table(scores: pd.DataFrame) -> str:

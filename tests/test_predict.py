@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 from copdvae.cli import app
 from copdvae.errors import ConfigError
 from copdvae.predict import ingest_config, predict
-from copdvae.prepare.ingest import IngestConfig
+from copdvae.prepare.settings import IngestConfig
 from copdvae.run import run
-from copdvae.study import load_study
+from copdvae.study import Study, load_study
+from copdvae.tables import without_paths
 
 sys.path.insert(0, str(Path(__file__).parent / "read"))  # helpers
 sys.path.insert(0, str(Path(__file__).parent / "prepare"))
@@ -137,6 +138,29 @@ def test_the_studys_settings_and_the_options_add_up(tmp_path):
     (tmp_path / "evaluation.json").write_text(json.dumps({"settings": {"ingest": own.plain()}}))
     assert ingest_config(tmp_path, 64, False, False) == own
     assert ingest_config(tmp_path, 64, False, True) == own.model_copy(update={"resample_tilt": True})
+
+
+def test_a_network_mask_needs_the_weights_that_the_study_had_wherever_they_lie(tmp_path):
+    weights, others = tmp_path / "a.pt", tmp_path / "elsewhere.pt"
+    weights.write_bytes(b"one")
+    others.write_bytes(b"one")
+    study = Study.parse(
+        {"name": "s", "root": tmp_path, "data": {"manifest": "m.csv", "phenotypes": "p.csv"}, "methods": [{"method": {"method": "vae"}}],
+         "ingest": {"mask": "lungmask", "lungmask_weights": "a.pt"}}, "study"
+    )  # fmt: skip
+    settings = without_paths(study)
+    (tmp_path / "evaluation.json").write_text(json.dumps({"settings": settings}))
+    assert str(tmp_path) not in json.dumps(settings)
+    assert "a.pt" not in json.dumps(settings)
+    assert ingest_config(tmp_path, 64, False, False, others).lungmask_weights == others.resolve()
+    with pytest.raises(ConfigError, match="name its weights with --lungmask"):
+        ingest_config(tmp_path, 64, False, False)
+    others.write_bytes(b"another")
+    with pytest.raises(ConfigError, match=r"elsewhere\.pt: other weights than .* expected SHA-256 [0-9a-f]{64}"):
+        ingest_config(tmp_path, 64, False, False, others)
+    (tmp_path / "evaluation.json").write_text(json.dumps({"settings": {"ingest": IngestConfig().plain()}}))
+    with pytest.raises(ConfigError, match="leave --lungmask out"):
+        ingest_config(tmp_path, 64, False, False, weights)
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"settings": {"ingest": {"grid": "x"}}}', "[" * 100_000])

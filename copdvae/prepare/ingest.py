@@ -222,10 +222,16 @@ def identify(task: Task) -> dict[str, str]:
 
 def settings_digest(config: IngestConfig) -> str:
     """Of the settings, with a file of weights by what it holds, wherever it lies."""
-    weights = config.lungmask_weights
-    if weights is None:
+    if config.lungmask_weights is None:
         return config.digest()
-    return config.model_copy(update={"lungmask_weights": Path(content_of(weights, weights.stat().st_mtime_ns))}).digest()
+    return config.model_copy(update={"lungmask_weights": Path(content_digest(config.lungmask_weights))}).digest()
+
+
+def content_digest(file: Path) -> str:
+    """SHA-256 of a file, read again only if it has changed since."""
+    if not file.is_file():
+        raise CopdvaeError(f"{file}: no such file; expected the weights that masks were made with")
+    return content_of(file, file.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=1)
