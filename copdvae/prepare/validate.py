@@ -14,7 +14,7 @@ from copdvae.read.manifest import SCANS, SERIES, Manifest, read_manifest
 from copdvae.read.phenotypes import PhenotypesConfig, read_phenotypes
 
 CHUNK = 100  # rows: what a process takes at a time
-THREADS = 8  # in each: headers wait for the disk more than for the processor
+THREADS = 4  # in each: headers wait for a network disk more than for the processor
 EXAMPLES = 3  # of one kind of problem in the list for people; the others are counted
 
 

@@ -9,7 +9,7 @@ import logging
 import struct
 import threading
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -103,6 +103,7 @@ class Slice:
     pixels: PixelPlace
     frame: int | None = None  # of an Enhanced CT, from 0; None: the file is one slice
     traits: tuple[tuple[str, str], ...] | None = None  # what may tell two images at one place apart; None: not read yet
+    header: PlainHeader | None = field(default=None, repr=False, compare=False)  # where it was read without pydicom
 
     @property
     def native(self) -> bool:
@@ -256,6 +257,7 @@ def _slice(path: Path, dataset: Header, part10: bool, pixels: PixelPlace) -> Sli
         derived=is_derived(dataset.get("ImageType")),
         syntax=str(syntax or ""),
         pixels=pixels,
+        header=dataset if isinstance(dataset, PlainHeader) else None,
     )
 
 

@@ -6,6 +6,7 @@ here. The tests hold both against each other, also on files with bytes changed a
 """
 
 import re
+from functools import lru_cache
 from struct import Struct
 from typing import Any
 
@@ -66,8 +67,15 @@ def plain_header(data: bytes) -> PlainHeader | None:
     values: dict[int, Any] = {}
     place, last, end = 132, 0, len(data) - 12
     try:
-        while place < end:
-            tag, kind, start, length = element(data, place)
+        while place < end:  # `element` once more, since a call takes as long as what it does
+            group, number = U2_U2.unpack_from(data, place)
+            tag, kind = group << 16 | number, data[place + 4 : place + 6]
+            if kind in SHORT_TYPES:
+                start, length = place + 8, U2.unpack_from(data, place + 6)[0]
+            elif kind in LONG_TYPES:
+                start, length = place + 12, U4.unpack_from(data, place + 8)[0]
+            else:
+                return None
             if tag <= last or tag in FLOAT_PIXELS:
                 return None
             if last >> 16 == 2 != tag >> 16 and not is_plain_syntax(values.get(SYNTAX)):
@@ -136,6 +144,12 @@ def is_plain_syntax(syntax: Any) -> bool:
     return syntax == ExplicitVRLittleEndian or str(syntax or "").startswith(ENCAPSULATED)
 
 
+@lru_cache(maxsize=32)
+def syntax_uid(text: bytes) -> UID:
+    """The same few in every file, and slow to make."""
+    return UID(text.decode())
+
+
 def value_of(tag: int, kind: bytes, raw: bytes) -> Any:
     """A value as pydicom would give it; raises where it is not as plain as it should be."""
     if kind in (b"US", b"SS"):
@@ -148,7 +162,7 @@ def value_of(tag: int, kind: bytes, raw: bytes) -> Any:
     if kind == b"UI":
         if not UID_LETTERS.fullmatch(text):
             raise NotPlain
-        return UID(text.decode()) if tag == SYNTAX else text.decode()
+        return syntax_uid(text) if tag == SYNTAX else text.decode()
     if kind == b"DS":
         parts = text.split(b"\\")
         if not all(map(DECIMAL.fullmatch, parts)):

@@ -11,7 +11,6 @@ from pydicom.tag import Tag
 
 from copdvae.errors import ReadError
 from copdvae.read.dicom_files import PARSE_ERRORS, Header, HeaderStream, Slice, number, plain, quiet
-from copdvae.read.dicom_plain import FIRST_BYTES, plain_header
 
 TAGS = [Tag(keyword) for keyword in (
     "Manufacturer", "ManufacturerModelName", "ConvolutionKernel", "KVP", "SliceThickness", "Exposure", "ContrastBolusAgent",
@@ -53,11 +52,10 @@ class Protocol:
 def read_protocol(slice_: Slice) -> Protocol:
     """The protocol as far as the header of one slice knows it; of the contrast agent only whether there was one."""
     path = slice_.path
+    if slice_.header is not None and slice_.frame is None:
+        return protocol_of(slice_.header)
     try:
         with quiet, HeaderStream(path) as stream:
-            if slice_.frame is None and (plainly := plain_header(stream.read(FIRST_BYTES))):
-                return protocol_of(plainly)
-            stream.seek(0)
             dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=TAGS, force=True)
             if slice_.frame is not None:
                 from copdvae.read.dicom_frames import group_values

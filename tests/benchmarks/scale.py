@@ -33,7 +33,13 @@ from fake_study import fake_study
 
 GRID, BASE, SEED = 32, 6, 0
 STUDY = {"name": "scale", "ingest": {"grid": GRID}, "methods": [{"method": {"method": "vae"}}]}
-LOADED = "const t = performance.getEntriesByType('navigation')[0]; return [t.domContentLoadedEventEnd, t.loadEventEnd]"
+LOADED = """
+const done = arguments[0], look = () => {
+  const entry = performance.getEntriesByType("navigation")[0];  // its end is known only after the event
+  if (entry.loadEventEnd) done([entry.domContentLoadedEventEnd, entry.loadEventEnd]); else setTimeout(look, 20);
+};
+look();
+"""
 INDEX = """if 1:
     import sys
     from pathlib import Path
@@ -103,7 +109,7 @@ def open_pages(pages: dict[str, Path]) -> dict:
         chromium.size(1400, 1000)
         for name, page in pages.items():
             chromium.open(page)
-            loaded = [round(value) for value in chromium.run(LOADED)]
+            loaded = [round(value) for value in chromium.wait_for(LOADED)]
             end = chromium.wait_for(
                 "const done = arguments[0], begun = performance.now(); scrollTo(0, document.documentElement.scrollHeight);"
                 "requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() - begun)))"
