@@ -222,7 +222,8 @@ def predict(
     from copdvae.predict import predict
 
     table, rejected = predict(run, manifest, out, cache or out.with_name(out.stem + "_cache"), workers, allow_gaps, resample_tilt, lungmask)
-    typer.echo(f"{len(table)} subjects encoded, {len(rejected)} rejected", err=True)
+    where = f", see {out.stem}_rejected.csv" if len(rejected) else ""
+    typer.echo(f"{len(table)} subjects encoded, {len(rejected)} rejected{where}", err=True)
     typer.echo(out)
     raise SystemExit(3 if len(rejected) else 0)
 

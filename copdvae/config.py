@@ -45,6 +45,8 @@ class Config(BaseModel):
 
 def describe_mistake(mistake: Any, model: type[BaseModel]) -> str:
     where = ".".join(str(part) for part in mistake["loc"])
+    if mistake["type"] == "value_error" and isinstance(mistake["input"], dict):  # of several settings together: it says itself which
+        return f"{where}: {mistake['msg']}".removeprefix(": ").replace("Value error, ", "")
     if mistake["type"] != "extra_forbidden":
         return f"{where}: {mistake['msg']}, found {shortened(repr(mistake['input']))}"
     *place, key = mistake["loc"]

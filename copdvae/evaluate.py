@@ -63,6 +63,11 @@ class Truth:
         inside = self.split.reindex(self.targets.index) == part
         return self.targets.index[(inside & self.targets[target].notna()).to_numpy()]
 
+    def scored(self, config: EvaluateConfig) -> tuple[str, ...]:
+        """The targets that are known of enough subjects: gas trapping is of none where nobody was scanned at expiration."""
+        enough = {"train": config.neighbours, config.part: 2}
+        return tuple(target for target in TARGETS if all(len(self.known(target, part)) >= least for part, least in enough.items()))
+
 
 def predict(codes: pd.DataFrame, truth: Truth, target: str, config: EvaluateConfig, categories: tuple = GOLD_SIX) -> pd.Series:
     """5-NN predictions of `target` for test subjects from codes (columns, indexed by subject_id)."""
@@ -79,7 +84,7 @@ def predict(codes: pd.DataFrame, truth: Truth, target: str, config: EvaluateConf
 def predictions_of_run(latents: pd.DataFrame, facts: dict[str, Any], truth: Truth, config: EvaluateConfig) -> dict[str, pd.Series]:
     """Predictions a target (and "gold_stages", votes among the ordered stages only) from one run's latents, indexed by subject_id."""
     found = {}
-    for target in TARGETS:
+    for target in truth.scored(config):
         if facts["readout"] == "direct":
             found[target] = direct(latents, truth, target, config)
             if target == "gold":
@@ -123,21 +128,25 @@ def baselines(truth: Truth, config: EvaluateConfig) -> dict[str, dict[str, pd.Se
     densities = standardised(truth.densities, truth.split)
     people = truth.people.assign(male=truth.people["sex"] == "M").loc[:, [*DEMOGRAPHICS, "male"]].astype(float)
     codes = {"densitometry": densities, "age_sex_height": standardised(people, truth.split)}
-    probe = truth.densities.loc[:, [column for column in ("insp_mean_lung_hu", "exp_mean_lung_hu") if column in truth.densities]].dropna()
+    probe = mostly_known(truth.densities.reindex(columns=["insp_mean_lung_hu", "exp_mean_lung_hu"]))
+    wanted = [(target, target, GOLD_SIX) for target in truth.scored(config)]
+    wanted += [("gold_stages", "gold", GOLD_STAGES)] if "gold" in truth.scored(config) else []
     found: dict[str, dict[str, pd.Series]] = {}
     for name, code in codes.items():
-        found[name] = {target: predict(code, truth, target, config) for target in TARGETS}
-        found[name]["gold_stages"] = predict(code, truth, "gold", config, GOLD_STAGES)
-    found["density_probe"] = {target: linear(probe, truth, target, config) for target in TARGETS}
-    found["density_probe"]["gold_stages"] = linear(probe, truth, "gold", config, GOLD_STAGES)
-    found["mean"] = {target: constant(truth, target, config) for target in TARGETS}
-    found["mean"]["gold_stages"] = constant(truth, "gold", config, GOLD_STAGES)
+        found[name] = {key: predict(code, truth, target, config, categories) for key, target, categories in wanted}
+    found["density_probe"] = {key: linear(probe, truth, target, config, categories) for key, target, categories in wanted}
+    found["mean"] = {key: constant(truth, target, config, categories) for key, target, categories in wanted}
     return found
+
+
+def mostly_known(table: pd.DataFrame) -> pd.DataFrame:
+    """Without columns that are mostly missing, then without subjects that lack a value."""
+    return table.loc[:, table.notna().mean() > 0.5].dropna()
 
 
 def standardised(table: pd.DataFrame, split: pd.Series) -> pd.DataFrame:
     """z-scores by the training subjects, without subjects that lack a value and columns that do not vary or are mostly missing."""
-    kept = table.loc[:, table.notna().mean() > 0.5].dropna()
+    kept = mostly_known(table)
     training = kept[split.reindex(kept.index) == "train"]
     varying = training.columns[training.std(ddof=0) > 0]
     return (kept[varying] - training[varying].mean()) / training[varying].std(ddof=0)
@@ -170,7 +179,7 @@ def score_rows(
 ) -> list[dict[str, Any]]:
     """Rows of scores.csv from predictions by seed (baselines: seed ""): every seed, and where there are several their mean."""
     rows = []
-    for target in TARGETS:
+    for target in truth.scored(config):
         for metric, statistic in METRICS[target].items():
             key = "gold_stages" if metric == "quadratic_kappa" else target
             columns = pd.DataFrame({seed: predictions[key] for seed, predictions in found.items()}).dropna()
@@ -201,7 +210,7 @@ def mig_rows(
     if facts["readout"] == "direct":
         return []
     rows = []
-    for target in TARGETS:
+    for target in truth.scored(config):
         everyone = truth.targets.index[truth.targets[target].notna().to_numpy()].intersection(latents.index)
         values = truth.targets.loc[everyone, target].to_numpy(float)
         labels = values if target == "gold" else cut_at_deciles(values, truth.targets.loc[truth.known(target, "train"), target])
@@ -322,7 +331,8 @@ def difference_rows(everything: Predictions, of: list[str], truth: Truth, config
         for other in everything:
             if name == other:
                 continue
-            for target, metric in FIRST_METRIC.items():
+            for target in truth.scored(config):
+                metric = FIRST_METRIC[target]
                 ours = pd.DataFrame({f"a{seed}": found[target] for seed, found in everything[name].items()})
                 theirs = pd.DataFrame({f"b{seed}": found[target] for seed, found in everything[other].items()})
                 both = ours.join(theirs, how="inner").dropna()
@@ -340,7 +350,7 @@ def prediction_rows(everything: Predictions, truth: Truth) -> pd.DataFrame:
     tables = []
     for method, by_seed in everything.items():
         for seed, found in by_seed.items():
-            for target in TARGETS:
+            for target in [target for target in TARGETS if target in found]:
                 values = found[target]
                 known = truth.targets.loc[values.index, target]
                 tables.append(

@@ -19,7 +19,7 @@ from sklearn.neighbors import NearestNeighbors
 from copdvae.dataset import load_subjects
 from copdvae.encode import latent_names, posterior
 from copdvae.errors import ConfigError, CopdvaeError
-from copdvae.evaluate import TARGETS, Truth, read_latents, u_columns
+from copdvae.evaluate import TARGETS, EvaluateConfig, Truth, read_latents, u_columns
 from copdvae.files import read_csv, write_csv
 from copdvae.metrics.neighbours import GOLD_SIX, knn_classification, knn_regression
 from copdvae.prepare.ingest import content_digest, ingest
@@ -40,7 +40,9 @@ def predict(
     resample_tilt: bool = False,
     lungmask: Path | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Ingest `manifest` into `cache`, encode with `run`, write `out`; return the table and the rejected scans.
+    """Ingest `manifest` into `cache`, encode with `run`, write `out`; return the table and who is not in it, with reasons.
+
+    The latter are written beside `out`, as its name with _rejected in it.
 
     `run` is OUT/runs/ID of a study that was evaluated: OUT/cohort.csv has its training subjects' targets. Subjects that lack a scan
     which the model needs are an error that names them. `allow_gaps` and `resample_tilt` add to what the study allowed; `lungmask` is the
@@ -63,7 +65,7 @@ def predict(
         first = prepared.index.loc[twice, "subject_id"].iloc[0]
         raise ConfigError(f"{manifest.name}: {first} has more than one visit; give each visit a subject_id of its own")
     config, net, objective = load_run(run, tuple(facts["shape"]))
-    subjects, _ = load_subjects(cache, prepared.index, config.input)
+    subjects, incomplete = load_subjects(cache, prepared.index, config.input)
     mean, std = posterior(subjects, config, net, objective)
     names = latent_names(config)
     table = pd.DataFrame(np.hstack([mean, std]), columns=[*names, *[f"{name}_std" for name in names]])
@@ -73,7 +75,7 @@ def predict(
     targets = people[list(TARGETS)].assign(gold=people["gold"].where(people["gold"] >= -1))
     truth = Truth(targets, people.loc[:, "split"], people, people, {})
     known = read_latents(run)
-    for target in TARGETS:
+    for target in truth.scored(EvaluateConfig(neighbours=NEIGHBOURS, part="train")):
         columns = u_columns(known, facts, truth, target)
         training = truth.known(target, "train").intersection(known.index)
         codes, wanted = known.loc[training, columns].to_numpy(), truth.targets.loc[training, target].to_numpy(float)
@@ -87,7 +89,17 @@ def predict(
     warnings = dict(zip(prepared.index["subject_id"], prepared.index["warnings"], strict=True))
     table["warnings"] = [warnings[subject] for subject in table["subject_id"]]
     write_csv(out, table)
-    return table, prepared.rejected
+    rejected = pd.concat([prepared.rejected, without_a_scan(prepared.index, incomplete, config.input.channels)], ignore_index=True)
+    write_csv(out.with_name(f"{out.stem}_rejected.csv"), rejected)
+    return table, rejected
+
+
+def without_a_scan(index: pd.DataFrame, subjects: list[str], channels: tuple[str, ...]) -> pd.DataFrame:
+    """Rows like those of rejected.csv of subjects that were prepared, but lack a scan that the model needs."""
+    rows = index.set_index("subject_id").loc[subjects].reset_index()
+    needs = " and ".join(channels)
+    detail = [f"only {has.replace('+', ' and ')} was prepared; the model needs {needs}" for has in rows["channels"]]
+    return rows[["subject_id", "visit"]].assign(reason="lacks_scan", detail=detail)
 
 
 def ingest_config(out: Path, grid: int, allow_gaps: bool, resample_tilt: bool, lungmask: Path | None = None) -> IngestConfig:

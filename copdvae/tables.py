@@ -142,10 +142,20 @@ def facts_of(study: Study, tables: Tables, truth: Truth, tops: dict[str, float],
             for name, column in apart.items()
             if len(apart)
         },
-        "notes": tables.notes,
+        "notes": [*tables.notes, *unscored(study, truth)],
         "phenotype_warnings": [without_file(study, problem) for problem in tables.problems if not problem.fatal],
         "reference": study.phenotypes.reference,
     }
+
+
+def unscored(study: Study, truth: Truth) -> list[str]:
+    """Which targets are not scored, and why."""
+    lacking = [target for target in TARGETS if target not in truth.scored(study.evaluate)]
+    known = {target: (len(truth.known(target, "train")), len(truth.known(target, study.evaluate.part))) for target in lacking}
+    part = study.evaluate.part
+    return [
+        f"{target} is known of {train} training and {other} {part} subjects: it is not scored" for target, (train, other) in known.items()
+    ]
 
 
 def without_paths(study: Study) -> dict[str, Any]:

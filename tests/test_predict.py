@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from copdvae.cli import app
 from copdvae.errors import ConfigError
-from copdvae.predict import ingest_config, predict
+from copdvae.predict import ingest_config, predict, without_a_scan
 from copdvae.prepare.settings import IngestConfig
 from copdvae.run import run
 from copdvae.study import Study, load_study
@@ -58,15 +58,54 @@ def study(tmp_path_factory) -> Path:
     for k, row in enumerate(rows):
         save_nifti(root / f"ct/exp{k:02d}.nii", chest(0.8 + 0.008 * k, -780, seed=20 + k))
         row["exp_path"] = f"ct/exp{k:02d}.nii"
+    return write_tables(root, rows, STUDY)
+
+
+def write_tables(root: Path, rows: list[dict[str, str]], settings: dict) -> Path:
+    """The manifest of `rows`, their people's measures, and the study run to its page."""
     pd.DataFrame(rows).to_csv(root / "manifest.csv", index=False)
     people = pd.DataFrame({"sid": [row["subject_id"] for row in rows], "gender": 1, "race": 1})
     number = np.arange(len(people))
     people = people.assign(age_visit=60 + number, Height_CM=165 + number, FEV1_utah=2.9 + number / 50, FVC_utah=4 + number % 2 / 2)
     people = people.assign(FEV1_FVC_utah=people["FEV1_utah"] / people["FVC_utah"], FEV1pp_utah=85 + number, finalGold=number % 2)
     people.to_csv(root / "phenotypes.csv", index=False)
-    (root / "study.yaml").write_text(yaml.safe_dump(STUDY))
+    (root / "study.yaml").write_text(yaml.safe_dump(settings))
     run(load_study(root), workers=1, show=lambda line: None)
     return root
+
+
+@pytest.mark.slow
+def test_a_study_of_inspiratory_scans_alone_is_scored_by_what_they_tell(tmp_path):
+    rows = []
+    for k in range(13):
+        save_nifti(tmp_path / f"ct/P{k:02d}.nii", chest(0.9 + 0.01 * k, seed=k))
+        rows.append({"subject_id": f"P{k:02d}", "insp_path": f"ct/P{k:02d}.nii"})
+    methods = [{"method": {"method": name}} for name in ("vae", "pairwise", "supervised")]
+    root = write_tables(tmp_path, rows, STUDY | {"methods": methods, "network": {"widths": [4, 8], "hidden": 8, "u": 1, "v": 8}})
+    scores, predictions = pd.read_csv(root / "scores.csv"), pd.read_csv(root / "predictions.csv")
+    known = {"fev1_pp", "emphysema_pct", "gold"}
+    for method in ("vae", "pairwise", "supervised", "mean", "densitometry", "age_sex_height", "density_probe"):
+        assert set(scores.loc[scores["method"] == method, "target"]) == known
+    assert set(predictions["target"]) == known
+    assert predictions["predicted"].notna().all()
+    notes = json.loads((root / "evaluation.json").read_text())["notes"]
+    assert "gas_trapping_pct is known of 0 training and 0 test subjects: it is not scored" in notes
+    page = (root / "report.html").read_text()
+    assert "gas_trapping_pct is known of 0" in page
+    run_folder = next(folder for folder in (root / "runs").iterdir() if folder.name.startswith("vae"))
+    table, rejected = predict(run_folder, root / "manifest.csv", tmp_path / "p.csv", tmp_path / "p_cache", workers=1)
+    assert len(table) == 13
+    assert "predicted_fev1_pp" in table
+    assert "predicted_gas_trapping_pct" not in table
+    assert not len(rejected)
+
+
+def test_who_lacks_a_scan_that_the_model_needs_is_told_of(tmp_path):
+    index = pd.DataFrame({"subject_id": ["a", "b"], "visit": ["1", "2"], "channels": ["insp", "insp+exp"]})
+    rows = without_a_scan(index, ["a"], ("insp", "exp")).to_dict("records")
+    assert rows == [
+        {"subject_id": "a", "visit": "1", "reason": "lacks_scan", "detail": "only insp was prepared; the model needs insp and exp"}
+    ]
 
 
 @pytest.fixture

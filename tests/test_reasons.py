@@ -58,7 +58,7 @@ def codes_in(text: str) -> set[str]:
 
 def in_code() -> set[str]:
     """Codes of the readers and of what prepares a study; spirometry's are in docs/SPIROMETRY.md."""
-    files = [path for folder in ("read", "prepare") for path in (ROOT / folder).rglob("*.py")]
+    files = [path for folder in ("read", "prepare") for path in (ROOT / folder).rglob("*.py")] + [ROOT / "predict.py"]
     return set().union(*(codes_in(path.read_text(encoding="utf-8")) for path in files)) | {"unreadable"}
 
 

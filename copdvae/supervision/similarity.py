@@ -4,6 +4,7 @@ RBF on spirometric measures t, z-scored on training subjects:  y_ij = exp(-|t_i 
 distances between training subjects. Classes: y_ij = 1(t_i = t_j).
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,7 +46,8 @@ class Scaler:
 
     @classmethod
     def fit(cls, measures: np.ndarray) -> "Scaler":
-        return cls(np.nanmean(measures, axis=0), np.nanstd(measures, axis=0))
+        with warnings.catch_warnings(category=RuntimeWarning, action="ignore"):  # NaN where nobody has a measure: so are its z-scores
+            return cls(np.nanmean(measures, axis=0), np.nanstd(measures, axis=0))
 
     def __call__(self, measures: np.ndarray) -> np.ndarray:
         return (measures - self.mean) / self.std
