@@ -25,6 +25,7 @@ from copdvae.report.tables import number
 from copdvae.report.thumbnails import thumbnails
 from copdvae.report.words import SPLITS
 
+PER_GROUP = 10  # subjects that the browser draws or leaves out together; it looks at every group in every frame
 MOST_DRAWN = 2000  # subjects with pictures: some 30 MB of page
 INDEX_TEXT = ("subject_id", "visit", "file", "channels", "site", "scanner", "kernel", "warnings", "insp_mask", "exp_mask")
 FIGURES = {  # column of index.csv: what it is called, decimals
@@ -178,6 +179,7 @@ def content(entries: list[Entry], cache: Path, pictures: int) -> dict[str, Any]:
         "able": able,
         "sorts": list(enumerate(name for name, _ in FIGURES.values())),
         "legend": [(name, colour) for name, colour in OUTLINES.values()],
+        "per_group": PER_GROUP,
         "entries": shown(entries, cache, pictures),
     }
 

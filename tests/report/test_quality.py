@@ -131,6 +131,14 @@ def test_what_needs_a_look_comes_first_and_what_was_expected_last(page):
     assert [subject["tabindex"] for subject in page.subjects] == ["0"] + ["-1"] * 6
 
 
+def test_subjects_come_in_groups(tmp_path, monkeypatch, page):
+    monkeypatch.setattr(module, "PER_GROUP", 3)
+    small = made(tmp_path)
+    assert re.findall(r"<ol style=\"--count: (\d)\">", small.source) == ["3", "3", "1"]
+    assert [subject["data-order"] for subject in small.subjects] == [subject["data-order"] for subject in page.subjects]
+    assert [subject["tabindex"] for subject in small.subjects] == [subject["tabindex"] for subject in page.subjects]
+
+
 def test_flags_are_counted(page):
     counts = re.findall(r'data-flag="([^"]+)"[^>]*>[^<]*<b>(\d+)</b>', page.source)
     assert counts == [("no_trachea", "2"), ("age_out_of_range", "1"), ("fev1_above_fvc", "1"), ("lossy", "1"), ("missing_slice", "1"),
@@ -230,13 +238,14 @@ def test_warnings_are_told_apart_by_their_codes():
 
 
 KEYS = {"down": "\ue015", "up": "\ue013", "enter": "\ue007", "escape": "\ue00c"}
-NAMES = "return [...document.querySelectorAll('#subjects > li')].filter(i => !i.hidden).map(i => i.dataset.subject)"
+NAMES = "return [...document.querySelectorAll('#subjects > ol > li')].map(i => i.dataset.subject)"
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(bool(missing()), reason=missing() or "chromium is there")
-def test_a_browser_sorts_filters_and_walks_by_keyboard(tmp_path):
+def test_a_browser_sorts_filters_and_walks_by_keyboard(tmp_path, monkeypatch):
     cache, left_out = write_study(tmp_path)
+    monkeypatch.setattr(module, "PER_GROUP", 3)
     path = qc("a study", cache, tmp_path, left_out)
     change = "const e = document.getElementById(arguments[0]); e.value = arguments[1]; e.dispatchEvent(new Event(arguments[2]));"
     with browser() as page:
@@ -269,7 +278,7 @@ def test_a_browser_sorts_filters_and_walks_by_keyboard(tmp_path):
         assert page.run(NAMES) == first
 
         focus = "return document.activeElement.dataset.subject"
-        page.run("document.querySelector('#subjects > li').focus()")
+        page.run("document.querySelector('#subjects > ol > li').focus()")
         page.keys("j" + KEYS["down"] + "j" + "k")
         assert page.run(focus) == first[2]
         page.keys(KEYS["enter"])

@@ -1,11 +1,12 @@
 (function () {
   "use strict";
-  const get = id => document.getElementById(id), list = get("subjects"), all = [...list.children].filter(item => item.dataset.subject !== undefined);
+  const get = id => document.getElementById(id), list = get("subjects"), groups = [...list.querySelectorAll(":scope > ol")];
+  const all = groups.flatMap(group => [...group.children]), size = groups.length ? groups[0].children.length : 1;
   const words = get("words"), state = get("state"), sort = get("sort"), way = get("way"), lines = get("lines");
   const flags = [...document.querySelectorAll("[data-flag]")];
   const text = new Map(all.map(item => [item, (item.dataset.subject + " " + item.querySelector(".facts").textContent).toLowerCase()]));
   const numbers = new Set(["order", "flags"]);
-  let shown = all;
+  let order = all, shown = all;
 
   // Numbers by size, words as people sort them (P9 before P10); what has no value comes last, whichever way.
   const compare = new Intl.Collator(undefined, {numeric: true}).compare;
@@ -17,7 +18,7 @@
       if (a === null || b === null) return (a === null) - (b === null) || first - second;
       return down * (number ? a - b : compare(a, b)) || first - second;
     });
-    list.append(...keyed.map(entry => entry[2]));
+    order = keyed.map(entry => entry[2]);
     choose();
   };
   const choose = () => {
@@ -29,9 +30,13 @@
         && (!pressed.length || pressed.some(flag => flag === "-" ? item.dataset.flags === "0" : own.includes(flag)))
         && wanted.every(word => text.get(item).includes(word));
     };
-    shown = [...list.children].filter(item => text.has(item));
-    shown.forEach(item => { item.hidden = !fits(item); });
-    shown = shown.filter(item => !item.hidden);
+    shown = order.filter(fits);
+    groups.forEach((group, place) => {  // those who do not fit are taken out of the page
+      const own = shown.slice(place * size, (place + 1) * size);
+      group.replaceChildren(...own);
+      group.style.setProperty("--count", own.length);
+      group.hidden = !own.length;
+    });
     get("shown").textContent = shown.length === all.length ? all.length + " shown" : shown.length + " of " + all.length + " shown";
     get("nobody").hidden = shown.length > 0 || !all.length;
     if (!shown.some(item => item.tabIndex === 0) && shown.length) hold(shown[0]);
@@ -68,11 +73,11 @@
     choose();
   }));
   list.addEventListener("click", event => {
-    const item = event.target.closest("#subjects > li");
+    const item = event.target.closest("#subjects > ol > li");
     if (item && event.target.closest("button.picture")) enlarge(item);
   });
   list.addEventListener("focusin", event => {
-    const item = event.target.closest("#subjects > li");
+    const item = event.target.closest("#subjects > ol > li");
     if (item) hold(item);
   });
   document.addEventListener("keydown", event => {
@@ -81,7 +86,7 @@
     if (event.key === "Escape") return everyone();
     if (typing) return;
     const step = {ArrowDown: 1, j: 1, ArrowUp: -1, k: -1}[event.key];
-    const item = document.activeElement.closest("#subjects > li");
+    const item = document.activeElement.closest("#subjects > ol > li");
     if (event.key === "/") { event.preventDefault(); words.focus(); words.select(); }
     else if (event.key === "o") { lines.checked = !lines.checked; outlines(); }
     else if (event.key === "Enter" && event.target === item && item) enlarge(item);
