@@ -16,19 +16,25 @@ WALLS_HU = (-400.0, -550.0, -650.0, -725.0, -775.0, -825.0, -865.0)  # the first
 LUNG_ML = 100.0
 GAS_ML = 5.0
 BULLA_ML = 10.0
+LARGE_ML = 50.0  # a part that decides figures: it is gas only if it is as thin as air is in this scan
+AIR_HU = (-990.0, -960.0)  # at most, the median of a large part's core: what the trachea reads and a little more
+WALL_HU = 50.0  # brighter than these lungs: what parts gas from them is a wall, and not their own noise
 LUNG_BELOW_MM = 15.0  # under a voxel: more than the half-dark ring below a bubble
+BESIDE_MM = 15.0
 POCKET_MM = 6.0  # noise is averaged over twice as much
 
 
-def belly_gas(air: np.ndarray, hu: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+def belly_gas(air: np.ndarray, hu: np.ndarray, spacing: np.ndarray, trachea_hu: float | None) -> np.ndarray:
     """Which part of the air is gas below the lungs, with its wall's half-dark ring: bool.
 
-    Parted at lower and lower thresholds, and then, where noise has holes in a wall, after the air was worn by a voxel.
+    Parted at lower and lower thresholds, and then, where noise has holes in a wall, after the air was worn by a voxel. Emphysema at the
+    bases has no lung below it either: a large part must be as thin as the air in the trachea, and what parts it from the lungs be a wall.
     """
     gas = np.zeros_like(air)
     if not air.any():
         return gas
-    limit, noisy = gas_limit(hu[air]), float(np.median(hu[air])) + 40  # lower, noise alone would tear these lungs apart
+    limit, lung_hu = gas_limit(hu[air]), float(np.median(hu[air]))
+    noisy = lung_hu + 40  # lower, noise alone would tear these lungs apart
     searched = -1  # voxels of gas when it was last asked whether there can be more
     for wear in (False, True):
         for wall in WALLS_HU:
@@ -41,10 +47,29 @@ def belly_gas(air: np.ndarray, hu: np.ndarray, spacing: np.ndarray) -> np.ndarra
             gassy = gas_parts(parts, sizes, hu, spacing, limit)
             lung = (sizes * spacing.prod() > LUNG_ML * 1000) & ~gassy
             for number in np.flatnonzero(gassy).tolist():
-                if lung_below(parts, number, lung) < 0.2:
-                    ring = int(wear) + int(wear or wall != WALLS_HU[0])
-                    gas |= grown(parts == number, CROSS, ring) & air
+                part, ring = parts == number, int(wear) + int(wear or wall != WALLS_HU[0])
+                if not is_air(part, hu, spacing, trachea_hu) or lung_below(parts, number, lung) >= 0.2:
+                    continue
+                if ring and not is_walled(part, dark, hu, ring, lung_hu):
+                    continue
+                gas |= grown(part, CROSS, ring) & air
     return gas
+
+
+def is_air(part: np.ndarray, hu: np.ndarray, spacing: np.ndarray, trachea_hu: float | None) -> bool:
+    """Whether a part, if it is large, reads like the scan's own air: emphysema is 20 HU and more above that."""
+    if np.count_nonzero(part) * spacing.prod() < LARGE_ML * 1000:
+        return True
+    core = worn(part, CROSS)
+    most = AIR_HU[0] if trachea_hu is None else float(np.clip(trachea_hu + 10, *AIR_HU))
+    return float(np.median(hu[core if core.any() else part])) <= most
+
+
+def is_walled(part: np.ndarray, dark: np.ndarray, hu: np.ndarray, ring: int, lung_hu: float) -> bool:
+    """Whether most of what lies between a part and the rest of the dark, `ring` voxels away, is brighter than these lungs."""
+    outer = grown(part, CROSS, ring)
+    between = outer & ~grown(part, CROSS, ring - 1) & grown(dark & ~outer, CROSS)
+    return not between.any() or float(np.median(hu[between])) > lung_hu + WALL_HU
 
 
 def near_belly(air: np.ndarray, thin: np.ndarray, spacing: np.ndarray) -> bool:
@@ -89,3 +114,11 @@ def pocket_ml(lungs: np.ndarray, hu: np.ndarray, spacing: np.ndarray) -> float:
         means = np.asarray(ndimage.uniform_filter1d(means, width, axis))
     _, sizes = find_parts(lungs[box] & (means < GAS_HU[0]))
     return float(sizes.max() * spacing.prod() / 1000)
+
+
+def left_out_ml(left: np.ndarray, lungs: np.ndarray, spacing: np.ndarray) -> float:
+    """How much of the air that was left out (bool) lies in large pieces beside the lungs, in ml: stomach and bowel, or a bulla."""
+    parts, sizes = find_parts(left)
+    near = np.zeros(len(sizes), bool)
+    near[np.unique(parts[grown(lungs, CROSS, max(1, round(BESIDE_MM / spacing.min())))])] = True
+    return float(sizes[near & (sizes * spacing.prod() > 2 * LARGE_ML * 1000)].sum() * spacing.prod() / 1000)

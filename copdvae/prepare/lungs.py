@@ -12,7 +12,7 @@ import numpy as np
 
 from copdvae.errors import CopdvaeError, coded
 from copdvae.prepare.airways import FIRST_THRESHOLD_HU, core_hu, track_airways, wall
-from copdvae.prepare.belly_gas import BULLA_ML, belly_gas, gas_limit, gas_parts, lung_below, pocket_ml
+from copdvae.prepare.belly_gas import BULLA_ML, belly_gas, gas_limit, gas_parts, is_air, left_out_ml, lung_below, pocket_ml
 from copdvae.prepare.coarse import block_means, coarse_grid
 from copdvae.prepare.lung_border import close_lungs, draw_border, half_way, widen
 from copdvae.prepare.masks import AIRWAYS, LEFT, RIGHT, box_around, find_parts, opened, parenchyma, uncrop
@@ -23,6 +23,7 @@ LITRES = (1.0, 12.0)  # both lungs: less is a part of a chest, more is not a per
 MEAN_HU = (-970.0, -500.0)
 CRUMB_ML = 5.0
 POCKET_ML = 30.0  # of air alone in one piece of the lungs: told
+LEFT_OUT_SHARE = 0.3  # of the lungs: with more air left out beside them, they may be what is left of emphysematous ones
 FACE_SHARE = 0.3  # of the largest cross-section: more of it on the first or last slice means that the scan cuts the lung
 
 # Chest Imaging Platform: the low byte is the region, the high byte the type. These types are airways and vessels.
@@ -62,9 +63,10 @@ def find_lungs(volume: Volume) -> Lungs:
     inner, inner_hu = inside[box], hu[box]
     airways = track_airways(inner_hu, inner, spacing)
     walled = wall(airways, spacing)
-    gas = belly_gas(inner & ~walled, inner_hu, spacing)
+    trachea_hu = core_hu(inner_hu, airways)
+    gas = belly_gas(inner & ~walled, inner_hu, spacing, trachea_hu)
     others = walled | gas
-    lungs, warnings = both_lungs(*lung_parts(inner & ~others, inner_hu, spacing), spacing)
+    lungs, warnings = both_lungs(*lung_parts(inner & ~others, inner_hu, spacing, trachea_hu), spacing)
     if not lungs.any():
         raise no_lungs(hu, spacing, inner_hu[inner])
     if sides_unsure(warnings):
@@ -72,7 +74,11 @@ def find_lungs(volume: Volume) -> Lungs:
     threshold = half_way(inner_hu[lungs > 0])
     lungs = close_lungs(widen(lungs, inner_hu < threshold, others), others, spacing)
 
-    trachea_hu = core_hu(inner_hu, airways)
+    if (left := left_out_ml(inner & ~walled & (lungs == 0), lungs > 0, spacing)) > 0:
+        found = f"{left:.0f} ml of air beside the lungs were left out, as stomach or bowel; if they are emphysema or a bulla, give a mask"
+        if left > LEFT_OUT_SHARE * np.count_nonzero(lungs) * spacing.prod() / 1000:
+            raise LungError(found, "gas_left_out")
+        warnings.append(coded(found, "gas_left_out"))
     if trachea_hu is None:
         warnings.append(coded("no trachea was found: the large airways count as lung", "no_trachea"))
     lumen_threshold = ((trachea_hu or 0) + float(np.median(inner_hu[lungs > 0]))) / 2
@@ -149,7 +155,7 @@ def side_faces(parts: np.ndarray) -> np.ndarray:
     return np.unique(np.concatenate([face.ravel() for face in faces]))
 
 
-def lung_parts(air: np.ndarray, hu: np.ndarray, spacing: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def lung_parts(air: np.ndarray, hu: np.ndarray, spacing: np.ndarray, trachea_hu: float | None) -> tuple[np.ndarray, np.ndarray]:
     """Connected parts of the inner air and their sizes, 0 for crumbs and for what is air alone and no bulla.
 
     A small part has to be parenchyma throughout: in thick slices a bubble's rim looks like lung.
@@ -161,7 +167,7 @@ def lung_parts(air: np.ndarray, hu: np.ndarray, spacing: np.ndarray) -> tuple[np
     for number in np.nonzero(volumes)[0].tolist():
         if volumes[number] <= CRUMB_ML:
             sizes[number] = 0
-        elif gas[number]:
+        elif gas[number] and is_air(parts == number, hu, spacing, trachea_hu):
             if volumes[number] < BULLA_ML or lung_below(parts, number, lung) < 0.5:
                 sizes[number] = 0
         elif volumes[number] < 50 and np.percentile(hu[parts == number], 10) <= -930:

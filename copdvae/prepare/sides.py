@@ -29,7 +29,7 @@ def both_lungs(parts: np.ndarray, sizes: np.ndarray, spacing: np.ndarray) -> tup
         labels, warnings = split_sides(parts == first, spacing)
     for number in order[1:]:  # what a fissure, a scar or a bulla's wall cuts off
         part = parts == number
-        reach = 12 if sizes[number] * spacing.prod() > 0.3e6 else 6  # mm: a lobe may lie behind a thick fissure, a crumb may be bowel
+        reach = 15 if sizes[number] * spacing.prod() > 0.3e6 else 6  # mm: a lobe may lie behind a thick fissure, a crumb may be bowel
         near = labels[grown(part, CROSS, max(1, round(reach / spacing.min())))]
         if near.any() and not labels[part].any():
             labels[part] = np.bincount(near[near > 0]).argmax()

@@ -97,15 +97,27 @@ def hands_on_the_belly(s: Scene) -> None:
     s.hu[arm] = MUSCLE
 
 
-def bullae(radius: float, wall: float = 0.0, hu: float = -1000.0) -> Draw:
-    """A bulla at each apex, shut off by a wall where that is not 0."""
+def bullae(radius: float, wall: float = 0.0, hu: float = -1000.0, place: float | None = None) -> Draw:
+    """A bulla at each apex, or with its middle `place` mm up, shut off by a wall where that is not 0."""
 
     def draw(s: Scene) -> None:
         for label, side in ((1, -1), (2, 1)):
-            centre = (105 - radius, 0, side * 72)
+            centre = (105 - radius if place is None else place, 0, side * 72)
             around = ball(s, centre, radius + wall) & (s.truth == label)
             s.hu[around] = -200
             s.hu[around & ball(s, centre, radius)] = hu
+
+    return draw
+
+
+def bases(hu: float, septum: float) -> Draw:
+    """Both lungs' lower parts are `hu`, under a septum where that is not 0 mm thick."""
+
+    def draw(s: Scene) -> None:
+        lung = (s.truth == 1) | (s.truth == 2)
+        height = np.broadcast_to(s.z, s.hu.shape)
+        s.hu[lung & (height < -30) & (s.hu < -700)] = hu
+        s.hu[lung & (height >= -30) & (height < -30 + septum)] = 0
 
     return draw
 
