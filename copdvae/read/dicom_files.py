@@ -214,7 +214,7 @@ def _why_not(dataset: Header) -> str:
 
 
 def _kind(dataset: Header) -> str:
-    return str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+    return str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or "")
 
 
 def _pixel_place(stream: BinaryIO, implicit: bool, little_endian: bool) -> PixelPlace:

@@ -169,13 +169,15 @@ def stream_size(packed: bytes) -> tuple[int, int] | None:
 
 
 def rle_is_whole(packed: bytes, rows: int, columns: int) -> bool:
-    """Whether each of the two segments of an RLE frame (DICOM PS3.5 G), high bytes and low bytes, holds one for each pixel.
+    """Whether an RLE frame (DICOM PS3.5 G) has the two segments of 16 bits, high bytes and low bytes, and each holds one for each pixel.
 
     Some writers pad a segment; by a row or more, it is one of another size.
     """
     count = rows * columns
-    starts = [*struct.unpack("<3L", packed[:12])[1:], len(packed)] if len(packed) >= 64 else []
-    for start, end in itertools.pairwise(starts):
+    segments, *starts = struct.unpack("<3L", packed[:12]) if len(packed) >= 64 else (0,)
+    if segments != 2:
+        return False
+    for start, end in itertools.pairwise([*starts, len(packed)]):
         found, place, end = 0, start, min(end, len(packed))
         while place < end:
             control = packed[place]
@@ -187,7 +189,7 @@ def rle_is_whole(packed: bytes, rows: int, columns: int) -> bool:
                 place += 2 if control > 128 else 1
         if not count <= found < count + columns:
             return False
-    return bool(starts)
+    return True
 
 
 def _undecoded(slice_: Slice) -> ReadError:

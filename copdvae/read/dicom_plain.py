@@ -1,8 +1,8 @@
 """The header of a DICOM file that is plainly written, without pydicom, which takes ten times as long: a cohort has millions of files.
 
-Plain is: Part 10, explicit little endian, tags in order, pixels at the end, all within the first bytes, and each wanted value of the kind
-and the letters that it should have. Whatever else there is in a file, `plain_header` says None, and pydicom reads it: nothing is judged
-here. The tests hold both against each other, also on files with bytes changed at random.
+Plain is: Part 10, explicit little endian, tags in order, pixels at the end, all within the first bytes, and each wanted value of the type
+that DICOM's dictionary gives it and of the letters that it should have. Whatever else there is in a file, `plain_header` says None, and
+pydicom reads it: nothing is judged here. The tests hold both against each other, also on files with bytes changed at random.
 """
 
 import re
@@ -10,6 +10,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import Any
 
+from pydicom.datadict import dictionary_VR
 from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
@@ -24,8 +25,9 @@ KEYWORDS = (
     "RescaleSlope", "RescaleType", "LossyImageCompression",
 )  # fmt: skip
 TAGS = {keyword: int(Tag(keyword)) for keyword in KEYWORDS}
-WANTED, SINGLE = frozenset(TAGS.values()), frozenset((TAGS["PatientID"],))
-SYNTAX, PIXELS, FLOAT_PIXELS = TAGS["TransferSyntaxUID"], 0x7FE00010, (0x7FE00008, 0x7FE00009)
+TYPES = {tag: frozenset(dictionary_VR(tag).encode().split(b" or ")) for tag in TAGS.values()}  # padding is "US or SS": as the file says
+SINGLE = frozenset((TAGS["PatientID"],))
+SYNTAX, LETTERS, PIXELS, FLOAT_PIXELS = TAGS["TransferSyntaxUID"], TAGS["SpecificCharacterSet"], 0x7FE00010, (0x7FE00008, 0x7FE00009)
 ENCAPSULATED = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")
 SHORT_TYPES = frozenset(
     (b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS", b"ST", b"TM", b"UI",
@@ -35,9 +37,12 @@ LONG_TYPES = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", 
 PIXEL_TYPES = (b"OW", b"OB", b"UN")
 ITEM, ITEM_END, SEQUENCE_END, NO_LENGTH, DEEPEST = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD, 0xFFFFFFFF, 8
 U2, S2, U4, U2_U2 = Struct("<H"), Struct("<h"), Struct("<L"), Struct("<HH")
-UID_LETTERS, WHOLE = re.compile(rb"[0-9.]+"), re.compile(rb"[+-]?[0-9]+")
+UID_LETTERS = re.compile(rb"[0-9.]+")
+WHOLE = re.compile(rb"(?=.{1,12}$)[+-]?0*[1-9][0-9]*")  # not zero, which counts as none as a number and not as text; no longer than allowed
 DECIMAL = re.compile(rb" *[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)? *")
 WORDS = re.compile(rb"[!-~][ -~]*")  # no accents, which need the file's character set, and nothing that does not print
+# Those of DICOM, in which the letters of WORDS are themselves. pydicom takes Python's names, too, as utf_16, where they are others.
+LETTER_SETS = re.compile(r"(ISO_IR|ISO 2022 IR) [0-9]{1,3}|GB18030|GBK")
 
 
 class NotPlain(Exception):
@@ -85,11 +90,11 @@ def plain_header(data: bytes) -> PlainHeader | None:
             if tag == PIXELS:
                 return PlainHeader(values, (start, length)) if kind in PIXEL_TYPES else None
             if length == NO_LENGTH:
-                if kind != b"SQ" or tag in WANTED:
+                if kind != b"SQ" or tag in TYPES:
                     return None
                 place = after_items(data, start, DEEPEST)
             else:
-                if tag in WANTED:
+                if tag in TYPES:
                     if start + length > len(data):
                         return None
                     values[tag] = value_of(tag, kind, data[start : start + length])
@@ -151,11 +156,20 @@ def syntax_uid(text: bytes) -> UID:
 
 
 def value_of(tag: int, kind: bytes, raw: bytes) -> Any:
-    """A value as pydicom would give it; raises where it is not as plain as it should be."""
+    """A value as pydicom would give it; raises where it is not as plain as it should be.
+
+    The type is judged before the value: what is nothing as text, as two zero bytes, is a number as a number.
+    """
+    if kind not in TYPES[tag]:
+        raise NotPlain
     if kind in (b"US", b"SS"):
         if len(raw) != 2:
             raise NotPlain
         return (U2 if kind == b"US" else S2).unpack(raw)[0]
+    if kind == b"SQ":
+        if raw:
+            raise NotPlain
+        return None
     text = raw.rstrip(b"\0 ")
     if not text:
         return None
@@ -173,10 +187,10 @@ def value_of(tag: int, kind: bytes, raw: bytes) -> Any:
         if not WHOLE.fullmatch(text):
             raise NotPlain
         return text.decode()  # as written: one number is compared as text
-    if kind not in (b"CS", b"LO", b"SH"):
-        raise NotPlain
     parts = text.split(b"\\")
     if not all(map(WORDS.fullmatch, parts)) or (len(parts) > 1 and tag in SINGLE):
         raise NotPlain
-    words = [part.decode() for part in parts]
+    words = [(part if kind == b"CS" else part.rstrip(b" ")).decode() for part in parts]  # of a CS pydicom strips only the last
+    if tag == LETTERS and not all(map(LETTER_SETS.fullmatch, words)):
+        raise NotPlain
     return words[0] if len(words) == 1 else words

@@ -1,6 +1,7 @@
 """Enhanced CT: many frames in one file, in any order, each with its own place and rescaling."""
 
 import re
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from test_dicom import refused
 from copdvae.errors import ReadError
 from copdvae.read import read_ct
 from copdvae.read.dicom import read_volume
+from copdvae.read.dicom_pixels import rle_is_whole
 
 
 def item(**values) -> Dataset:
@@ -185,6 +187,22 @@ def test_a_frame_cut_short_in_a_file_that_is_whole_is_refused(tmp_path, lost):
         dataset.compress(RLELossless, generate_instance_uid=False)
         frames = list(generate_frames(dataset.PixelData, number_of_frames=6))
         dataset.PixelData = encapsulate([*frames[:-1], frames[-1][:-lost]])
+        dataset["PixelData"].VR = "OB"
+
+    folder = write_enhanced(tmp_path / "a.dcm", sizes=(16, 16), change=compress)
+    refused(folder, "bad_compression", r"a.dcm: its compressed pixels \(RLE Lossless\) cannot be decoded", headers_show_it=False)
+
+
+@pytest.mark.parametrize("segments", [0, 1, 3, 2**32 - 1])
+def test_a_frame_of_another_number_of_segments_is_refused(tmp_path, segments):
+    """16 bits of one sample are two segments."""
+
+    def compress(dataset):
+        dataset.compress(RLELossless, generate_instance_uid=False)
+        frames = list(generate_frames(dataset.PixelData, number_of_frames=6))
+        assert rle_is_whole(frames[0], 16, 16)
+        assert not rle_is_whole(struct.pack("<L", segments) + frames[0][4:], 16, 16)
+        dataset.PixelData = encapsulate([*frames[:-1], struct.pack("<L", segments) + frames[-1][4:]])
         dataset["PixelData"].VR = "OB"
 
     folder = write_enhanced(tmp_path / "a.dcm", sizes=(16, 16), change=compress)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,17 @@ import pydicom
 import pytest
 from ct_writers import write_series
 from pydicom.data import get_testdata_file
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 
 from copdvae.errors import ReadError
 from copdvae.phantom.scan import Scanner
 from copdvae.phantom.write import write_dicom
 from copdvae.read import dicom_files
 from copdvae.read.dicom_files import read_file
-from copdvae.read.dicom_plain import FIRST_BYTES, KEYWORDS, plain_header
+from copdvae.read.dicom_plain import FIRST_BYTES, KEYWORDS, LONG_TYPES, SHORT_TYPES, plain_header
 from copdvae.read.dicom_protocol import TAGS, read_protocol
 
 MUTANTS = 1500
@@ -105,6 +108,110 @@ def test_values_of_many_kinds_are_as_by_pydicom(name, tmp_path, monkeypatch):
     change, plain = CHANGES[name]
     write_series(tmp_path, [0, 5], change=lambda dataset, number: change(dataset))
     assert [assert_both_agree(path, monkeypatch) for path in sorted(tmp_path.iterdir())] == [plain] * 2
+
+
+CT, LITTLE_ENDIAN = b"1.2.840.10008.5.1.4.1.1.2\0", b"1.2.840.10008.1.2.1\0"
+HEADER = {
+    "MediaStorageSOPClassUID": CT, "MediaStorageSOPInstanceUID": b"1.2.3.4\0", "TransferSyntaxUID": LITTLE_ENDIAN,
+    "ImageType": b"ORIGINAL\\PRIMARY\\AXIAL", "SOPClassUID": CT, "SOPInstanceUID": b"1.2.3.4\0", "Modality": b"CT", "PatientID": b"P1",
+    "SliceThickness": b"1.0 ", "ConvolutionKernel": b"B30f", "StudyInstanceUID": b"1.2.9\0", "SeriesInstanceUID": b"1.2.5\0",
+    "AcquisitionNumber": b"3 ", "ImagePositionPatient": b"1\\2\\3 ", "ImageOrientationPatient": b"1\\0\\0\\0\\1\\0 ",
+    "SamplesPerPixel": b"\1\0", "Rows": b"\4\0", "Columns": b"\4\0", "PixelSpacing": b"1\\1 ", "BitsAllocated": b"\x10\0",
+    "BitsStored": b"\x10\0", "HighBit": b"\x0f\0", "PixelRepresentation": b"\1\0", "PixelPaddingValue": b"\x30\xf8",
+    "RescaleIntercept": b"-1024 ", "RescaleSlope": b"1 ", "RescaleType": b"HU",
+}  # fmt: skip
+BYTES = [
+    b"", b" ", b"  ", b"\0", b"\0\0", b"\0\0\0\0", b"    ", b"\0" * 8, b" \0", b"\0 ", b"\x30\xf8", b"\1\0\2\0", b"0 ", b"00",
+    b"-0", b"+0", b"0.0 ", b"0\0", b"0\\0 ", b"1 ", b" 1", b" 1 ", b"1\0", b"1\0 ", b"01", b"+1", b"-1", b"1.", b".5", b"1.0 ",
+    b"1e1 ", b"1e400 ", b"1_0 ", b"1,5 ", b"nan ", b"inf ", b"99999999999", b"9007199254740993", b"00000000000000001024",
+    b"-1024.5\0", b"1\\", b"\\1", b"\\", b"\\\\", b"1 \\2\\3", b"1\\2 \\3\0", b"1\\\\3", b"1\\2 ", b"1\\0\\0\\0\\1\\0 ", b"YES ",
+    b"yes", b"NO\\YES ", b"NO \\YES", b"AB \\CD", b"AB\0\\CD", b" AB\\CD", b"AB\\ CD", b"AB  ", b"AB ", b"A\0", b"\0A",
+    b"A\0\0B", b"A~B", b"A'B\\C ", b"A\tB", b"A\x1b$B", b"\xc4B", b"LOCALIZER ", b"DERIVED \\X ", b"HU ", b"CT\0", b"MR",
+    b"GBK ", b"ISO_IR 100", b"ISO_IR 13 ", b"ISO_IR 192", b"\\ISO 2022 IR 87", b"ISO_IR 100\\ISO 2022 IR 87 ", b"utf_16",
+    b"cp037 ", CT, CT[:-1], CT[:-1] + b" ", LITTLE_ENDIAN, b"1.2.840.10008.1.2\0", b"1.2.840.10008.1.2.5\0", b"1.2\0\0",
+    b"1.2\\1.3", b"1.2 ", b" 1.2", b".", struct.pack("<d", 1.5),
+]  # fmt: skip
+
+
+def written(keyword, kind, raw):
+    """A file of `HEADER`, byte by byte, one element of it in another way."""
+    elements = dict(sorted((ELEMENTS | {tag_of(keyword): packed(tag_of(keyword), kind, raw)}).items()))
+    meta = b"".join(element for tag, element in elements.items() if tag >> 16 == 2)
+    rest = b"".join(element for tag, element in elements.items() if tag >> 16 != 2)
+    return (
+        bytes(128) + b"DICM" + packed(0x00020000, b"UL", struct.pack("<L", len(meta))) + meta + rest + packed(0x7FE00010, b"OW", bytes(32))
+    )
+
+
+def tag_of(keyword):
+    return int(Tag(keyword))
+
+
+def packed(tag, kind, raw):
+    length = struct.pack("<H", len(raw)) if kind in SHORT_TYPES else struct.pack("<HL", 0, len(raw))
+    return struct.pack("<HH", tag >> 16, tag & 0xFFFF) + kind + length + raw
+
+
+ELEMENTS = {tag: packed(tag, dictionary_VR(tag).encode()[:2], raw) for tag, raw in ((tag_of(name), raw) for name, raw in HEADER.items())}
+
+
+@pytest.mark.parametrize("keyword", KEYWORDS)
+def test_every_value_of_every_type_is_as_by_pydicom_or_left_to_it(keyword, tmp_path, monkeypatch):
+    """Nothing is plain in a type that is not the dictionary's, empty or not."""
+    path, plain = tmp_path / "a.dcm", set()
+    for kind in sorted(SHORT_TYPES | LONG_TYPES):
+        for raw in BYTES:
+            content = written(keyword, kind, raw)
+            if plain_header(content) is not None:  # or pydicom reads it either way
+                path.write_bytes(content)
+                assert assert_both_agree(path, monkeypatch), (kind, raw)
+                plain.add(kind)
+    assert plain == set(dictionary_VR(tag_of(keyword)).encode().split(b" or "))
+
+
+@pytest.mark.parametrize(
+    ("keyword", "kind", "raw", "field", "value"),
+    [
+        ("AcquisitionNumber", b"IS", b"0 ", "acquisition", ""),
+        ("NumberOfFrames", b"IS", b"0 ", "frames", 1),
+        ("PixelRepresentation", b"IS", b"00", "bits", dicom_files.Bits(16, 16, 15, False)),
+        ("HighBit", b"IS", b"0 ", "bits", dicom_files.Bits(16, 16, 15, True)),
+        ("RescaleIntercept", b"FD", bytes(8), "intercept", 0.0),
+        ("PixelPaddingValue", b"SL", bytes(4), "padding", (0.0, 0.0)),
+        ("PixelPaddingValue", b"US", bytes(2), "padding", (0.0, 0.0)),
+        ("PatientID", b"DS", b"1.", "patient", "1."),
+        ("RescaleType", b"LO", b"AB \\CD", "rescale_type", "AB CD"),
+    ],
+)
+def test_zeros_and_foreign_types_have_the_value_that_pydicom_gives(keyword, kind, raw, field, value, tmp_path, monkeypatch):
+    path = tmp_path / "a.dcm"
+    path.write_bytes(written(keyword, kind, raw))
+    assert_both_agree(path, monkeypatch)
+    (slice_,) = read_file(path)
+    assert getattr(slice_, field) == value
+
+
+def test_inner_spaces_go_from_words_and_stay_in_codes():
+    assert plain_header(written("ConvolutionKernel", b"SH", b"AB \\CD ")).get("ConvolutionKernel") == ["AB", "CD"]
+    assert plain_header(written("ImageType", b"CS", b"AB \\CD ")).get("ImageType") == ["AB ", "CD"]
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_file_with_empty_class_uids_is_damaged(plain, tmp_path, monkeypatch):
+    """And no other object, which would be left out in silence."""
+    if not plain:
+        monkeypatch.setattr(dicom_files, "plain_header", lambda data: None)
+    content, path = written("SOPClassUID", b"UI", b""), tmp_path / "a.dcm"
+    path.write_bytes(content.replace(CT, bytes(len(CT))))
+    assert plain_header(path.read_bytes()) is not None
+    with pytest.raises(ReadError) as caught:
+        read_file(path)
+    assert caught.value.reason == "damaged_file"
+
+
+def test_letters_of_a_set_that_is_pythons_are_left_to_pydicom():
+    assert plain_header(written("SpecificCharacterSet", b"CS", b"ISO_IR 100")) is not None
+    assert plain_header(written("SpecificCharacterSet", b"CS", b"utf_16")) is None
 
 
 @pytest.mark.parametrize("undefined", [False, True])
