@@ -46,7 +46,7 @@ def test_a_chest_is_described_in_json(scan: Path):
     assert found["hu_mean"] == pytest.approx(np.rint(real.volume.hu).mean(), abs=1e-3)
     assert found["lung_volume_l"] == pytest.approx(4.3, abs=0.05)
     assert found["mask"] == "threshold"
-    assert [reason_of(warning) for warning in found["warnings"]] == ["thick_slices"]  # 5 mm
+    assert [reason_of(warning) for warning in found["warnings"]] == ["gas_left_out", "thick_slices"]  # a stomach; 5 mm
 
 
 def test_nothing_that_names_a_person_is_printed(scan: Path):
