@@ -194,6 +194,7 @@ def report(
     small_cells: Annotated[int, typer.Option(min=0, help="Hide counts below this, and name no subject; 0 hides nothing.")] = 0,
 ) -> None:
     """Write the page of a study that was evaluated, and the page of its subjects where that is out of date."""
+    from copdvae.errors import CopdvaeError, printable
     from copdvae.report import report
     from copdvae.run import qc
     from copdvae.study import load_study
@@ -201,7 +202,10 @@ def report(
     loaded = load_study(study, root)
     made_of = (loaded.cache / "index.csv", loaded.cache / "rejected.csv", loaded.data.phenotypes)
     if not small_cells and all((loaded.root / path).is_file() for path in made_of):  # results may lie here alone; that page names everyone
-        qc(loaded, renew=False)
+        try:
+            qc(loaded, renew=False)
+        except CopdvaeError as error:  # what the report is made of may be whole all the same
+            typer.echo(printable(f"copdvae: the subjects' page is not renewed: {error}"), err=True)
     typer.echo(report(loaded.root / loaded.out, small_cells))
 
 

@@ -105,7 +105,7 @@ def of_cache(cache: Path) -> Iterator[Check]:
         try:
             table = read_csv(cache / name)
             lacking = [column for column in columns if column not in table]
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, CopdvaeError) as error:
             yield Check(name, "unreadable", f"{type(error).__name__}; run `copdvae ingest` again")
             continue
         yield Check(name, f"{len(table)} rows", f"no column {', '.join(lacking)}; run `copdvae ingest` again" if lacking else "")

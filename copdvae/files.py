@@ -94,8 +94,15 @@ def as_csv(table: pd.DataFrame) -> str:
 
 
 def read_csv(path: Path, text: Collection[str] | None = None) -> pd.DataFrame:
-    """A table that `write_csv` wrote: the columns `text` (None: all) as text, "" where empty; the others as pandas takes them."""
-    columns = list(pd.read_csv(path, nrows=0, dtype=str).columns)
+    """A table that `write_csv` wrote: the columns `text` (None: all) as text, "" where empty; the others as pandas takes them.
+
+    Raises `CopdvaeError` where the file is empty, as one is that was copied to a full disk.
+    """
+    try:
+        columns = list(pd.read_csv(path, nrows=0, dtype=str).columns)
+    except pd.errors.EmptyDataError:
+        found = f"{path.parent.name}/{path.name}: nothing in it; expected a table with a header"
+        raise CopdvaeError(f"{found}: delete it and run again what writes it") from None
     words = [column for column in columns if text is None or unescape(column) in text]
     none = {column: MISSING for column in columns if column not in words}
     table = pd.read_csv(path, dtype=dict.fromkeys(words, str), keep_default_na=False, na_values=none)

@@ -106,7 +106,10 @@ def assign(study: Study) -> pd.DataFrame:
 
 def qc(study: Study, pictures: int = MOST_DRAWN, renew: bool = True) -> Path:
     """The page that shows every subject's slices, mask and flags. Without `renew`, one that still holds stays."""
-    return write_qc(study.name, study.root / study.cache, study.root / study.out, left_out(study, phenotypes_of(study)), pictures, renew)
+    found = phenotypes_of(study)
+    index, refused = usable(study, found), left_out(study, found)
+    used = set(zip(index["subject_id"], index["visit"], strict=True))
+    return write_qc(study.name, study.root / study.cache, study.root / study.out, refused, used, pictures, renew)
 
 
 def run_config(study: Study, chosen: MethodRun, seed: int, tables: Tables) -> RunConfig:

@@ -38,12 +38,17 @@ def phenotypes_of(study: Study) -> Phenotypes:
     return read_phenotypes(study.root / study.data.phenotypes, study.phenotypes)
 
 
+def ingested(study: Study, name: str, text: tuple[str, ...] | None = None) -> pd.DataFrame:
+    """A table that ingest left in the cache."""
+    path = study.root / study.cache / name
+    if not path.is_file():
+        raise ConfigError(f"{study.name}: nothing is ingested yet ({study.cache}/{name} is missing); run `copdvae ingest` first")
+    return read_csv(path, text=text)
+
+
 def usable(study: Study, found: Phenotypes) -> pd.DataFrame:
     """Rows of index.csv, one visit a subject, whose subject has a sound phenotype row."""
-    path = study.root / study.cache / "index.csv"
-    if not path.is_file():
-        raise ConfigError(f"{study.name}: nothing is ingested yet ({study.cache}/index.csv is missing); run `copdvae ingest` first")
-    index = one_visit(read_csv(path, text=INDEX_TEXT), study.data.visit)
+    index = one_visit(ingested(study, "index.csv", INDEX_TEXT), study.data.visit)
     return index.loc[index["subject_id"].isin(list(found.table.index))].reset_index(drop=True)
 
 
@@ -66,19 +71,33 @@ def load_tables(study: Study) -> Tables:
 def left_out(study: Study, found: Phenotypes) -> pd.DataFrame:
     """Everyone who takes no part, with the reason; `expected` where the study says so itself (a phantom's planted faults)."""
     columns = ["subject_id", "visit", "stage", "reason", "detail"]
-    scans = read_csv(study.root / study.cache / "rejected.csv")
+    scans = ingested(study, "rejected.csv")
     rows = scans.assign(stage="ingest").loc[:, columns].to_dict("records")
     for problem in found.problems:
         if problem.fatal:
             detail = {"stage": "phenotypes", "reason": problem.reason, "detail": without_file(study, problem)}
             rows.append({"subject_id": problem.subject_id, "visit": "", **detail})
+    known = set(found.table.index) | {problem.subject_id for problem in found.problems if problem.fatal}
+    for subject in sorted(set(ingested(study, "index.csv", INDEX_TEXT)["subject_id"]) - known):
+        detail = {"stage": "phenotypes", "reason": "no_phenotypes", "detail": "a scan, and no row of phenotypes: a lost leading zero?"}
+        rows.append({"subject_id": subject, "visit": "", **detail})
     table = pd.DataFrame(rows, columns=columns)
-    expected: set[tuple[str, str]] = set()
-    if study.data.planted is not None:
-        planted = pd.read_csv(study.root / study.data.planted, dtype=str).fillna("")
-        expected = set(zip(planted["subject_id"], planted["reason"], strict=True))
-    known = [pair in expected for pair in zip(table["subject_id"], table["reason"], strict=True)]
-    return table.assign(expected=["yes" if k else "no" for k in known]).sort_values(["subject_id", "stage"], ignore_index=True)
+    expected = planted(study)
+    answers = ["yes" if pair in expected else "no" for pair in zip(table["subject_id"], table["reason"], strict=True)]
+    return table.assign(expected=answers).sort_values(["subject_id", "stage"], ignore_index=True)
+
+
+def planted(study: Study) -> set[tuple[str, str]]:
+    """Subject and reason of every rejection that the study expects."""
+    if study.data.planted is None:
+        return set()
+    path = study.root / study.data.planted
+    if not path.is_file():
+        raise ConfigError(f"{study.data.planted}: no such file; expected the rejections that the study plants: correct `data: planted`")
+    table = read_csv(path)
+    if lacking := [name for name in ("subject_id", "reason") if name not in table]:
+        raise ConfigError(f"{study.data.planted}: no column {', '.join(lacking)}; expected subject_id and reason")
+    return set(zip(table["subject_id"], table["reason"], strict=True))
 
 
 def without_file(study: Study, problem: Problem) -> str:

@@ -57,8 +57,9 @@ def codes_in(text: str) -> set[str]:
 
 
 def in_code() -> set[str]:
-    """Codes of the readers and of what prepares a study; spirometry's are in docs/SPIROMETRY.md."""
-    files = [path for folder in ("read", "prepare") for path in (ROOT / folder).rglob("*.py")] + [ROOT / "predict.py"]
+    """Codes of the readers and of what prepares a study or shows it; spirometry's are in docs/SPIROMETRY.md."""
+    files = [path for folder in ("read", "prepare") for path in (ROOT / folder).rglob("*.py")]
+    files += [ROOT / "predict.py", ROOT / "report" / "quality.py"]
     return set().union(*(codes_in(path.read_text(encoding="utf-8")) for path in files)) | {"unreadable"}
 
 

@@ -471,8 +471,9 @@ def make_index(tasks: list[Task], outcomes: list[Outcome]) -> pd.DataFrame:
         for name in channels:
             owners.setdefault(facts[f"{name}_pixels"], []).append(len(rows))
         warnings = json.loads(facts["warnings"])
-        if not any("kernel" in json.loads(facts[f"{name}_header"]) for name in channels):
-            warnings += kernel_doubts(task.row["kernel"])  # the manifest's word counts where no header has one
+        for name in channels:
+            if "kernel" not in json.loads(facts[f"{name}_header"]):  # the manifest's word counts where a scan's header has none
+                warnings += [f"{name}: {doubt}" for doubt in kernel_doubts(task.row["kernel"])]
         remarks.append(warnings)
         densities = {name: json.loads(facts.get(f"{name}_densities", "{}")) for name in CHANNELS}
         header = json.loads(facts["insp_header"])

@@ -147,7 +147,10 @@ def read_table(out: Path, name: str, columns: tuple[str, ...], missing: dict[str
         return None
     try:
         table = read_csv(out / name)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+    except CopdvaeError:
+        missing[name] = f"{name} cannot be read (nothing in it)"
+        return None
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
         missing[name] = f"{name} cannot be read ({type(error).__name__})"
         return None
     if lacking := [column for column in columns if column not in table]:

@@ -8,7 +8,7 @@ subject: what it needs of memory is one of them and the tables.
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from typing import Any
 import pandas as pd
 
 from copdvae import __version__
-from copdvae.errors import CopdvaeError, reason_of
+from copdvae.errors import CopdvaeError, coded, reason_of
 from copdvae.files import as_csv, digest_of, read_csv, replacing, write_csv
 from copdvae.prepare.describe import OUTLINES
 from copdvae.prepare.ingest import load_subject
+from copdvae.prepare.seal import broken
 from copdvae.report.page import environment
 from copdvae.report.tables import number
 from copdvae.report.thumbnails import thumbnails
@@ -35,8 +36,10 @@ FIGURES = {  # column of index.csv: what it is called, decimals
     "insp_perc15_hu": ("Perc15, HU", 0),
     "gas_trapping_pct": ("LAA-856 out, %", 1),
 }
-STATES = {"rejected": "Rejected", "left_out": "Left out", "kept": "Kept"}  # left out: its scans are sound, its row of phenotypes is not
+STATES = {"rejected": "Rejected", "left_out": "Left out", "kept": "Kept"}  # left out: nothing is wrong with a scan
+OTHER_VISIT = coded("the study uses another visit than this one", "other_visit")
 INPUTS = '<meta name="copdvae-inputs" content="{}">'
+Pairs = Collection[tuple[str, str]]  # subject_id and visit
 COLUMNS = ("subject_id", "visit", "split", "state", "expected", "flags", "why")
 
 
@@ -62,20 +65,25 @@ class Entry:
         return self.expected, list(STATES).index(self.state), -len(self.flags), self.subject, self.visit
 
 
-def qc(study: str, cache: Path, out: Path, left_out: pd.DataFrame, pictures: int = MOST_DRAWN, renew: bool = True) -> Path:
+def qc(
+    study: str, cache: Path, out: Path, left_out: pd.DataFrame, used: Pairs | None = None, pictures: int = MOST_DRAWN, renew: bool = True
+) -> Path:
     """Write `out`/qc.html and qc.csv of the study so called; return the page's path.
 
-    `left_out`: subject_id, visit, stage, reason, detail, expected. `pictures`: how many subjects are drawn, in the page's order. Without
-    `renew` a page that was made of the same tables stays.
+    `left_out`: subject_id, visit, stage, reason, detail, expected. `used`: the visits that take part (None: all that were ingested).
+    `pictures`: how many subjects are drawn, in the page's order. Without `renew` a page that was made of the same tables and cached files
+    stays, however many are drawn on it.
     """
     if not (cache / "index.csv").is_file():
         raise CopdvaeError(f"{cache.name}/index.csv: no such file: nothing is ingested yet; run `copdvae ingest` first")
     index, split = read_csv(cache / "index.csv", text=INDEX_TEXT), parts_of(out / "split.csv")
-    digest = digest_of(__version__, study, as_csv(index), as_csv(left_out), str(sorted(split.items())), str(pictures))
+    part = "" if used is None else str(sorted(used))
+    files = str([stamp(cache / name) for name in index["file"]])
+    digest = digest_of(__version__, study, as_csv(index), as_csv(left_out), str(sorted(split.items())), part, files)
     page = out / "qc.html"
     if not renew and page.is_file() and (out / "qc.csv").is_file() and made_of(page, digest):
         return page
-    entries = sorted(entries_of(index, left_out, split), key=lambda entry: entry.order)
+    entries = sorted(entries_of(index, left_out, split, used), key=lambda entry: entry.order)
     write_csv(out / "qc.csv", as_table(entries))
     template = environment().get_template("qc.html.j2")
     with replacing(page) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as stream:
@@ -92,26 +100,39 @@ def parts_of(path: Path) -> dict[str, str]:
 
 
 def made_of(page: Path, digest: str) -> bool:
-    with page.open(encoding="utf-8") as stream:
-        return INPUTS.format(digest) in stream.read(2000)
+    with page.open("rb") as stream:  # bytes: a damaged page need not be text
+        return INPUTS.format(digest).encode() in stream.read(2000)
 
 
-def entries_of(index: pd.DataFrame, left_out: pd.DataFrame, split: dict[str, str]) -> list[Entry]:
+def stamp(file: Path) -> tuple[str, int, int]:
+    """What tells a cached file that was made again from the one before; reading them all would take long."""
+    try:
+        found = file.stat()
+    except OSError:
+        return file.name, -1, -1
+    return file.name, found.st_size, found.st_mtime_ns
+
+
+def entries_of(index: pd.DataFrame, left_out: pd.DataFrame, split: dict[str, str], used: Pairs | None = None) -> list[Entry]:
     """Everyone who was ingested or refused; a subject whose phenotypes are unsound has one entry with both."""
+    used = set(zip(index["subject_id"], index["visit"], strict=True)) if used is None else set(used)
+    taking_part = {subject for subject, _ in used}
     refused: dict[str, list[dict[str, str]]] = {}
     for row in left_out.fillna("").astype(str).to_dict("records"):
         refused.setdefault(row["subject_id"], []).append({str(key): value for key, value in row.items()})
     entries = []
     for row in index.to_dict("records"):
         lacking = [line for line in refused.get(row["subject_id"], []) if line["stage"] != "ingest"]
-        warnings = split_warnings(row["warnings"])
+        takes_part = (row["subject_id"], row["visit"]) in used and not lacking
+        expected = all(line["expected"] == "yes" for line in lacking) if lacking else row["subject_id"] in taking_part
+        warnings = [OTHER_VISIT] * (not takes_part and not lacking) + split_warnings(row["warnings"])
         entries.append(
             Entry(
                 subject=row["subject_id"],
                 visit=row["visit"],
-                split=split.get(row["subject_id"], ""),
-                state="left_out" if lacking else "kept",
-                expected=bool(lacking) and all(line["expected"] == "yes" for line in lacking),
+                split=split.get(row["subject_id"], "") if takes_part else "",
+                state="kept" if takes_part else "left_out",
+                expected=not takes_part and expected,
                 flags=unique([line["reason"] for line in lacking] + [reason_of(warning) for warning in warnings]),
                 why=unique([line["detail"] for line in lacking] + [without_code(warning) for warning in warnings]),
                 file=row["file"],
@@ -129,7 +150,8 @@ def entries_of(index: pd.DataFrame, left_out: pd.DataFrame, split: dict[str, str
         for visit, own in by_visit.items():
             expected = all(line["expected"] == "yes" for line in own)
             reasons, details = (unique(line[name] for line in own) for name in ("reason", "detail"))
-            entries.append(Entry(subject, visit, "", "rejected", expected, reasons, details))
+            state = "rejected" if any(line["stage"] == "ingest" for line in own) else "left_out"
+            entries.append(Entry(subject, visit, "", state, expected, reasons, details))
     return entries
 
 
@@ -193,9 +215,11 @@ def shown(entries: list[Entry], cache: Path, pictures: int) -> Iterator[dict[str
             left -= 1
             try:
                 image, lung, _ = load_subject(cache / entry.file)
+                if broken(cache / entry.file):  # a byte that changed on the disk makes another picture, not an error
+                    raise CopdvaeError(f"{entry.file}: not what ingest wrote")
                 drawn = thumbnails(image, lung)
-            except CopdvaeError:
-                why = (*why, "its cached file cannot be read: delete it and ingest again")
+            except (CopdvaeError, OSError):
+                why = (*why, "its cached file cannot be read or is damaged: ingest again")
         figures = [
             {"name": name, "place": place, "value": value, "text": number(value, digits)}
             for place, ((name, digits), value) in enumerate(zip(FIGURES.values(), entry.figures, strict=False))

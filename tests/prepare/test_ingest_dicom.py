@@ -237,6 +237,15 @@ def test_no_identifier_is_in_anything_that_is_written_or_shown(scans, tmp_path, 
         assert result.rejected.loc[0, "detail"].startswith("insp: insp_path: ")
 
 
+def test_a_scan_without_a_kernel_in_its_header_has_the_manifests_word(scans, tmp_path):
+    shutil.copytree(scans / "insp", tmp_path / "insp")
+    save_dicom(tmp_path / "exp", chest(0.8, -760, seed=1), "1.2.3.2")
+    rows = [{"insp_path": "insp", "exp_path": "exp", "kernel": "B70f"}]
+    warnings = ingest(manifest_of(tmp_path, *rows), tmp_path / "cache", SMALL).index["warnings"][0]
+    assert "exp: kernel B70f is sharp" in warnings
+    assert warnings.count("[sharp_kernel]") == 1  # the header of the other says B31f
+
+
 def test_contrast_and_voltage_of_a_header_are_recorded_and_doubted(scans, tmp_path):
     copied(scans, tmp_path, ("insp", "a"), change=other(ContrastBolusAgent="SECRET-AGENT", KVP=100, ConvolutionKernel="LUNG"))
     result = ingest(manifest_of(tmp_path, {"insp_path": "a"}), tmp_path / "cache", SMALL)
