@@ -25,6 +25,7 @@ format: $(READY)
 
 bench: $(READY)  ## speed and memory, side by side; writes docs/benchmarks/
 	$(BIN)/python tests/benchmarks/ingest_speed.py
+	$(BIN)/python tests/benchmarks/ingest_workers.py
 	$(BIN)/python tests/benchmarks/training_speed.py
 	$(BIN)/python tests/benchmarks/spirometry_speed.py
 	$(BIN)/python tests/benchmarks/command_speed.py phantom

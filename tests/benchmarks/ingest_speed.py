@@ -45,6 +45,16 @@ def copdvae_chain():
     return run
 
 
+def scan_chain():
+    import SimpleITK  # noqa: F401
+
+    from copdvae.prepare.ingest import prepare_scan
+    from copdvae.prepare.settings import IngestConfig
+    from copdvae.read import dicom  # noqa: F401
+
+    return lambda folder: prepare_scan(folder, config=IngestConfig(grid=GRID)).scan.image.shape
+
+
 def simpleitk_chain():
     import SimpleITK as sitk
 
@@ -63,7 +73,7 @@ def monai_chain():
     return lambda folder: tuple(chain(str(folder)).shape[1:])
 
 
-CHAINS = {"copdvae": copdvae_chain, "simpleitk": simpleitk_chain, "monai": monai_chain}
+CHAINS = {"copdvae": copdvae_chain, "scan": scan_chain, "simpleitk": simpleitk_chain, "monai": monai_chain}
 
 
 def resident(name: str) -> int:
@@ -131,8 +141,9 @@ def compare(series: Path | None, runs: int) -> dict:
         "median": medians,
         "times_simpleitk": medians["copdvae"]["seconds"] / medians["simpleitk"]["seconds"],
         "times_simpleitk_cpu": medians["copdvae"]["cpu_seconds"] / medians["simpleitk"]["cpu_seconds"],
-        "times_as_fast": medians["monai"]["seconds"] / medians["copdvae"]["seconds"],
-        "times_as_fast_cpu": medians["monai"]["cpu_seconds"] / medians["copdvae"]["cpu_seconds"],
+        "times_as_fast": medians["monai"]["seconds"] / medians["scan"]["seconds"],
+        "times_as_fast_cpu": medians["monai"]["cpu_seconds"] / medians["scan"]["cpu_seconds"],
+        "times_as_fast_with_digest_and_file": medians["monai"]["seconds"] / medians["copdvae"]["seconds"],
         "peak_over_int16_volume": {name: each["peak_bytes"] / size for name, each in medians.items()},
         "threads": 1,
         "machine": before,
