@@ -141,7 +141,8 @@ def baselines(truth: Truth, config: EvaluateConfig) -> dict[str, dict[str, pd.Se
 
 def mostly_known(table: pd.DataFrame) -> pd.DataFrame:
     """Without columns that are mostly missing, then without subjects that lack a value."""
-    return table.loc[:, table.notna().mean() > 0.5].dropna()
+    known = table.columns[(table.notna().mean() > 0.5).to_numpy()]
+    return table[list(known)].dropna()
 
 
 def standardised(table: pd.DataFrame, split: pd.Series) -> pd.DataFrame:
