@@ -141,8 +141,7 @@ def baselines(truth: Truth, config: EvaluateConfig) -> dict[str, dict[str, pd.Se
 
 def mostly_known(table: pd.DataFrame) -> pd.DataFrame:
     """Without columns that are mostly missing, then without subjects that lack a value."""
-    known = table.columns[(table.notna().mean() > 0.5).to_numpy()]
-    return table[list(known)].dropna()
+    return table.drop(columns=table.columns[(table.notna().mean() <= 0.5).to_numpy()]).dropna()
 
 
 def standardised(table: pd.DataFrame, split: pd.Series) -> pd.DataFrame:
@@ -150,7 +149,7 @@ def standardised(table: pd.DataFrame, split: pd.Series) -> pd.DataFrame:
     kept = mostly_known(table)
     training = kept[split.reindex(kept.index) == "train"]
     varying = training.columns[training.std(ddof=0) > 0]
-    return (kept[varying] - training[varying].mean()) / training[varying].std(ddof=0)
+    return kept.loc[:, varying].sub(training[varying].mean()).div(training[varying].std(ddof=0))
 
 
 def linear(codes: pd.DataFrame, truth: Truth, target: str, config: EvaluateConfig, categories: tuple = GOLD_SIX) -> pd.Series:
