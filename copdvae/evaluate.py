@@ -129,8 +129,9 @@ def baselines(truth: Truth, config: EvaluateConfig) -> dict[str, dict[str, pd.Se
     people = truth.people.assign(male=truth.people["sex"] == "M").loc[:, [*DEMOGRAPHICS, "male"]].astype(float)
     codes = {"densitometry": densities, "age_sex_height": standardised(people, truth.split)}
     probe = mostly_known(truth.densities.reindex(columns=["insp_mean_lung_hu", "exp_mean_lung_hu"]))
-    wanted = [(target, target, GOLD_SIX) for target in truth.scored(config)]
-    wanted += [("gold_stages", "gold", GOLD_STAGES)] if "gold" in truth.scored(config) else []
+    targets = truth.scored(config)
+    wanted = [(target, target, GOLD_SIX) for target in targets]
+    wanted += [("gold_stages", "gold", GOLD_STAGES)] if "gold" in targets else []
     found: dict[str, dict[str, pd.Series]] = {}
     for name, code in codes.items():
         found[name] = {key: predict(code, truth, target, config, categories) for key, target, categories in wanted}
@@ -326,12 +327,12 @@ def unit_of(labels: LabelsConfig, place: int) -> str:
 
 def difference_rows(everything: Predictions, of: list[str], truth: Truth, config: EvaluateConfig) -> list[dict[str, Any]]:
     """Each method in `of` less every other, both means over their seeds, on the subjects and resamples that both share."""
-    rows = []
+    rows, targets = [], truth.scored(config)
     for name in of:
         for other in everything:
             if name == other:
                 continue
-            for target in truth.scored(config):
+            for target in targets:
                 metric = FIRST_METRIC[target]
                 ours = pd.DataFrame({f"a{seed}": found[target] for seed, found in everything[name].items()})
                 theirs = pd.DataFrame({f"b{seed}": found[target] for seed, found in everything[other].items()})

@@ -162,8 +162,10 @@ def lung_parts(air: np.ndarray, hu: np.ndarray, spacing: np.ndarray, trachea_hu:
     """
     parts, sizes = find_parts(air)
     volumes = sizes * spacing.prod() / 1000
-    gas = gas_parts(parts, sizes, hu, spacing, gas_limit(hu[air])) if air.any() else sizes
-    lung = (gas == 0) & (volumes > 100)
+    if not air.any():
+        return parts, sizes
+    gas = gas_parts(parts, sizes, hu, spacing, gas_limit(hu[air]))
+    lung = ~gas & (volumes > 100)
     for number in np.nonzero(volumes)[0].tolist():
         if volumes[number] <= CRUMB_ML:
             sizes[number] = 0
