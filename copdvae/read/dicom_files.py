@@ -172,11 +172,11 @@ def _read(path: Path, stream: BinaryIO, part10: bool) -> list[Slice] | str:
     if dataset is None:
         stream.seek(0)
         dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=SLICE_TAGS, force=not part10)
-    if not _kind(dataset):
+    if not kind_of(dataset):
         if part10:
             raise EOFError
         return FOREIGN
-    if why := _why_not(dataset):
+    if why := why_not(dataset):
         return why
     if isinstance(dataset, PlainHeader):
         pixels = PixelPlace(*dataset.pixels, little_endian=True)
@@ -186,7 +186,7 @@ def _read(path: Path, stream: BinaryIO, part10: bool) -> list[Slice] | str:
         implicit, little_endian = dataset.original_encoding
         pixels = _pixel_place(stream, implicit is True, little_endian is not False)
     slice_ = _slice(path, dataset, part10, pixels)
-    if _kind(dataset) not in ENHANCED_CT:
+    if kind_of(dataset) not in ENHANCED_CT:
         return [slice_]
     from copdvae.read.dicom_frames import frames_of  # few files need it
 
@@ -201,9 +201,9 @@ def _may_be_ct(path: Path) -> bool:
         return True
 
 
-def _why_not(dataset: Header) -> str:
+def why_not(dataset: Header) -> str:
     """Why this is no CT image with grey values, or ""."""
-    kind, image_type = _kind(dataset), [str(word).upper() for word in several(dataset.get("ImageType"))]
+    kind, image_type = kind_of(dataset), [str(word).upper() for word in several(dataset.get("ImageType"))]
     if kind not in (CT, *ENHANCED_CT) or str(dataset.get("Modality") or "CT") != "CT":
         return CAPTURE if kind.startswith(CAPTURES) else OBJECT
     if any(scout in word for word in image_type for scout in SCOUTS):
@@ -213,7 +213,7 @@ def _why_not(dataset: Header) -> str:
     return BURNT_IN if str(dataset.get("BurnedInAnnotation") or "").upper() == "YES" else ""
 
 
-def _kind(dataset: Header) -> str:
+def kind_of(dataset: Header) -> str:
     return str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or "")
 
 
@@ -308,7 +308,7 @@ def plain(value: object) -> str:
 
 
 def several(value: object) -> list:
-    return [] if value is None else list(value) if isinstance(value, MultiValue | list) else [value]
+    return [] if value is None else list(value) if isinstance(value, MultiValue | tuple) else [value]
 
 
 def number(dataset: Header, keyword: str) -> float | None:

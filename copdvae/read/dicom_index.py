@@ -5,32 +5,41 @@ A header is read as far as ImageOrientationPatient (0020,0037), its values as by
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from pydicom.filereader import read_partial
-from pydicom.tag import Tag
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from copdvae.errors import ReadError
 from copdvae.read import dicom_files as one
 from copdvae.read.dicom_choice import Candidate, is_axial
-from copdvae.read.dicom_files import Deflated, HeaderStream, quiet, read_file, series_name
-from copdvae.read.dicom_plain import ENCAPSULATED, FIRST_BYTES, LONG_TYPES, SHORT_TYPES, SYNTAX, U2, U2_U2, U4
-from copdvae.read.dicom_protocol import NO_CONTRAST, Protocol, breath_of, sharpness, token
+from copdvae.read.dicom_files import (
+    Deflated,
+    Header,
+    HeaderStream,
+    is_derived,
+    kind_of,
+    numbers,
+    plain,
+    quiet,
+    read_file,
+    series_name,
+    why_not,
+)
+from copdvae.read.dicom_plain import FIRST_BYTES, plain_header, tag_of, types_of
+from copdvae.read.dicom_protocol import Protocol, protocol_of, token
 
-LAST = int(Tag("ImageOrientationPatient"))
+LAST = tag_of("ImageOrientationPatient")
 KEYWORDS = (
-    "MediaStorageSOPClassUID",
-    "ImageType", "SOPClassUID", "SOPInstanceUID", "StudyDate", "Modality", "Manufacturer", "InstitutionName", "SeriesDescription",
-    "ManufacturerModelName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "ContrastBolusAgent", "BodyPartExamined",
-    "SliceThickness", "ProtocolName", "ConvolutionKernel", "StudyInstanceUID", "SeriesInstanceUID", "ImagePositionPatient",
-    "ImageOrientationPatient",
+    "MediaStorageSOPClassUID", "TransferSyntaxUID",
+    "SpecificCharacterSet", "ImageType", "SOPClassUID", "StudyDate", "Modality", "Manufacturer", "InstitutionName", "SeriesDescription",
+    "ManufacturerModelName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "ContrastBolusAgent",
+    "ContrastBolusAgentSequence", "BodyPartExamined", "SliceThickness", "KVP", "ProtocolName", "Exposure", "ConvolutionKernel",
+    "StudyInstanceUID", "SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient",
 )  # fmt: skip
-TAGS = {keyword: int(Tag(keyword)) for keyword in KEYWORDS}
-WANTED = {SYNTAX, *TAGS.values()}
-PLAIN_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
+TYPES = types_of(KEYWORDS)
 DAMAGED, UNREADABLE = "damaged DICOM", "not readable"
 
 
@@ -54,13 +63,13 @@ class IndexedSeries:
     count: int = 0
 
     def add(self, position: np.ndarray | None, orientation: np.ndarray | None, derived: bool) -> None:
-        """One slice more."""
+        """One slice more: mm, direction cosines."""
         self.count += 1
         self.derived += derived
         if position is not None:
             self.low, self.high = np.minimum(self.low, position), np.maximum(self.high, position)
         if orientation is not None:
-            self.across += not is_axial([orientation])
+            self.across += not lies_across(tuple(orientation.tolist()))
 
     @property
     def folder(self) -> Path:
@@ -93,21 +102,21 @@ def index_files(files: Iterable[Path]) -> Index:
             else:
                 found.left_out[header] += 1
             continue
-        uid = header["SeriesInstanceUID"]
+        uid = str(header.get("SeriesInstanceUID") or "")
         series = found.series.get(uid)
         if series is None:
-            series = found.series[uid] = new_series(header)
+            series = found.series[uid] = new_series(uid, header)
         series.folders[path.parent] = series.folders.get(path.parent, 0) + 1
-        if header["SOPClassUID"] in one.ENHANCED_CT:
+        if kind_of(header) in one.ENHANCED_CT:
             add_frames(series, path, found)
         else:
-            position, orientation = numbers_in(header["ImagePositionPatient"], 3), numbers_in(header["ImageOrientationPatient"], 6)
-            series.add(position, orientation, header["ImageType"].upper().startswith("DERIVED"))
+            position, orientation = numbers(header, "ImagePositionPatient", 3), numbers(header, "ImageOrientationPatient", 6)
+            series.add(position, orientation, is_derived(header.get("ImageType")))
     return found
 
 
-def read_index_header(path: Path) -> dict[str, str] | str:
-    """The values of `KEYWORDS` as text, or in a word why this is no CT slice."""
+def read_index_header(path: Path) -> Header | str:
+    """The values of `KEYWORDS`, or in a word why this is no CT slice."""
     try:
         with path.open("rb", buffering=0) as file:
             start = file.read(FIRST_BYTES)
@@ -116,98 +125,42 @@ def read_index_header(path: Path) -> dict[str, str] | str:
     part10 = start[128:132] == b"DICM"
     if not part10 and start[:2] not in one.DATASET_STARTS:
         return one.FOREIGN
-    raw = quick_values(start) if part10 else None
-    if raw is None:
-        try:
-            raw = careful_values(path, part10)
-        except Deflated:
-            return one.OBJECT
-        except one.PARSE_ERRORS:
-            return DAMAGED if part10 else one.FOREIGN
-    values = {keyword: raw[tag].decode("latin-1").strip("\0 ") if tag in raw else "" for keyword, tag in TAGS.items()}
-    kind, image_type = values["SOPClassUID"] or values["MediaStorageSOPClassUID"], values["ImageType"].upper()
-    values["SOPClassUID"] = kind
-    if not kind:
+    try:
+        header = plain_header(start, TYPES, LAST + 1) or careful_header(path, part10)
+        return (why_not(header) or header) if kind_of(header) else DAMAGED if part10 else one.FOREIGN
+    except Deflated:
+        return one.OBJECT
+    except one.PARSE_ERRORS:
         return DAMAGED if part10 else one.FOREIGN
-    if kind not in (one.CT, *one.ENHANCED_CT) or values["Modality"] not in ("CT", ""):
-        return one.CAPTURE if kind.startswith(one.CAPTURES) else one.OBJECT
-    return one.SCOUT if any(scout in image_type for scout in one.SCOUTS) else values
 
 
-def quick_values(data: bytes) -> dict[int, bytes] | None:
-    """The values of `TAGS` in a file's first bytes; None for whatever is not plainly written: pydicom takes five times as long."""
-    found, place, last, end, explicit = {}, 132, 0, len(data) - 12, True
-    while place < end:
-        group, element = U2_U2.unpack_from(data, place)
-        tag = group << 16 | element
-        if last >> 16 == 2 != group:  # after the meta group, which is always explicit
-            syntax = found.pop(SYNTAX, b"").decode("latin-1").strip("\0 ")
-            if syntax not in PLAIN_SYNTAXES and not syntax.startswith(ENCAPSULATED):
-                return None
-            explicit = syntax != ImplicitVRLittleEndian
-        if tag > LAST:
-            return found
-        if tag <= last:
-            return None
-        last = tag
-        if not explicit:
-            (length,) = U4.unpack_from(data, place + 4)
-            place += 8
-        elif data[place + 4 : place + 6] in SHORT_TYPES:
-            (length,) = U2.unpack_from(data, place + 6)
-            place += 8
-        elif data[place + 4 : place + 6] in LONG_TYPES:
-            (length,) = U4.unpack_from(data, place + 8)
-            place += 12
-        else:
-            return None
-        if tag in WANTED:
-            found[tag] = data[place : place + length]
-        place += length
-    return None  # the bytes end first, or a value without a length leads past them
-
-
-def careful_values(path: Path, part10: bool) -> dict[int, bytes]:
+def careful_header(path: Path, part10: bool) -> Header:
     """The same by pydicom, however the file is written."""
     with HeaderStream(path) as stream, quiet:
-        dataset = read_partial(stream, lambda tag, *_: tag > LAST, specific_tags=list(TAGS.values()), force=not part10)
-        parts = (dataset.file_meta, dataset)
-        values = ((tag, part.get_item(tag).value) for tag in TAGS.values() for part in parts if tag in part)
-        return {tag: value if isinstance(value, bytes) else str(value or "").encode("latin-1", "replace") for tag, value in values}
+        header = read_partial(stream, lambda tag, *_: tag > LAST, specific_tags=list(TYPES), force=not part10)
+        for keyword in KEYWORDS:  # what cannot be read is found here, while pydicom is quiet
+            header.get(keyword)
+            header.file_meta.get(keyword)
+    return header
 
 
-def numbers_in(text: str, size: int) -> np.ndarray | None:
-    try:
-        values = np.array([float(part) for part in text.split("\\")])
-    except ValueError:
-        return None
-    return values if len(values) == size and np.isfinite(values).all() else None
+@lru_cache(maxsize=256)
+def lies_across(orientation: tuple[float, ...]) -> bool:
+    return is_axial([np.array(orientation)])
 
 
-def new_series(header: dict[str, str]) -> IndexedSeries:
-    words = {"manufacturer": "Manufacturer", "model": "ManufacturerModelName", "kernel": "ConvolutionKernel"}
-    shown: dict[str, str | float] = {"contrast": "" if header["ContrastBolusAgent"].upper() in NO_CONTRAST else "yes"}
-    shown |= {name: word for name, keyword in words.items() if (word := shown_words(header[keyword]))}
-    if (thickness := numbers_in(header["SliceThickness"], 1)) is not None:
-        shown["slice_thickness_mm"] = float(thickness[0])
-    breath = breath_of(header["SeriesDescription"]) or breath_of(header["ProtocolName"])
-    patient = token(header["PatientID"] and f"{header['PatientID']}\\{header['IssuerOfPatientID']}")
-    study = token(header["StudyInstanceUID"])
+def new_series(uid: str, header: Header) -> IndexedSeries:
+    patient = token(header.get("PatientID") and f"{header.get('PatientID')}\\{header.get('IssuerOfPatientID') or ''}")
     return IndexedSeries(
-        uid=header["SeriesInstanceUID"],
+        uid=uid,
         patient=patient,
-        person=(token(header["PatientBirthDate"]), token(header["PatientSex"])),
-        study=study,
-        date=header["StudyDate"],
-        institution=token(header["InstitutionName"]),
-        body_part=header["BodyPartExamined"].upper(),
-        protocol=Protocol(shown, breath, sharpness(str(shown.get("kernel", ""))), patient, study),
+        person=(token(header.get("PatientBirthDate")), token(header.get("PatientSex"))),
+        study=token(header.get("StudyInstanceUID")),
+        date=str(header.get("StudyDate") or ""),
+        institution=token(header.get("InstitutionName")),
+        body_part=plain(header.get("BodyPartExamined")).upper(),
+        protocol=replace(protocol_of(header), patient=patient),
     )
-
-
-def shown_words(text: str) -> str:
-    """As `plain` shows a header's words: printable, on one line, 64 characters at most."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text.replace("\\", " ")).split())[:64]
 
 
 def add_frames(series: IndexedSeries, path: Path, found: Index) -> None:

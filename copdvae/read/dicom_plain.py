@@ -1,18 +1,20 @@
 """The header of a DICOM file that is plainly written, without pydicom, which takes ten times as long: a cohort has millions of files.
 
-Plain is: Part 10, explicit little endian, tags in order, pixels at the end, all within the first bytes, and each wanted value of the type
-that DICOM's dictionary gives it and of the letters that it should have. Whatever else there is in a file, `plain_header` says None, and
-pydicom reads it: nothing is judged here. The tests hold both against each other, also on files with bytes changed at random.
+Plain is: Part 10, little endian, tags in order, all that is wanted within the first bytes, and each wanted value of the type that DICOM's
+dictionary gives it and of the letters that it should have. Whatever else there is in a file, `plain_header` says None, and pydicom reads
+it: nothing is judged here. The tests hold both against each other, also on files with bytes changed at random.
 """
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from struct import Struct
 from typing import Any
 
+from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR
 from pydicom.tag import Tag
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 FIRST_BYTES = 16 * 1024
 KEYWORDS = (
@@ -24,10 +26,23 @@ KEYWORDS = (
     "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "BurnedInAnnotation", "RescaleIntercept",
     "RescaleSlope", "RescaleType", "LossyImageCompression",
 )  # fmt: skip
-TAGS = {keyword: int(Tag(keyword)) for keyword in KEYWORDS}
-TYPES = {tag: frozenset(dictionary_VR(tag).encode().split(b" or ")) for tag in TAGS.values()}  # padding is "US or SS": as the file says
-SINGLE = frozenset((TAGS["PatientID"],))
-SYNTAX, LETTERS, PIXELS, FLOAT_PIXELS = TAGS["TransferSyntaxUID"], TAGS["SpecificCharacterSet"], 0x7FE00010, (0x7FE00008, 0x7FE00009)
+Types = Mapping[int, frozenset[bytes]]  # of the wanted values, by tag
+
+
+@lru_cache(maxsize=256)
+def tag_of(keyword: str) -> int:
+    return int(Tag(keyword))
+
+
+def types_of(keywords: tuple[str, ...]) -> Types:
+    """What the dictionary allows: "US or SS" for padding, which is as the file says."""
+    return {tag_of(keyword): frozenset(dictionary_VR(tag_of(keyword)).encode().split(b" or ")) for keyword in keywords}
+
+
+TYPES = types_of(KEYWORDS)
+SINGLE = frozenset((tag_of("PatientID"), tag_of("IssuerOfPatientID")))
+SYNTAX, LETTERS, SIGNED = tag_of("TransferSyntaxUID"), tag_of("SpecificCharacterSet"), tag_of("PixelRepresentation")
+META, PIXELS, FLOAT_PIXELS = 0x00020000, 0x7FE00010, 0x7FE00008
 ENCAPSULATED = ("1.2.840.10008.1.2.4.", "1.2.840.10008.1.2.5")
 SHORT_TYPES = frozenset(
     (b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS", b"ST", b"TM", b"UI",
@@ -35,12 +50,14 @@ SHORT_TYPES = frozenset(
 )  # fmt: skip
 LONG_TYPES = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))  # 4 bytes of length
 PIXEL_TYPES = (b"OW", b"OB", b"UN")
-ITEM, ITEM_END, SEQUENCE_END, NO_LENGTH, DEEPEST = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD, 0xFFFFFFFF, 8
-U2, S2, U4, U2_U2 = Struct("<H"), Struct("<h"), Struct("<L"), Struct("<HH")
+ACCENTED = (b"LO", b"SH")
+ITEM, SEQUENCE_END, NO_LENGTH, DEEPEST = 0xFFFEE000, 0xFFFEE0DD, 0xFFFFFFFF, 8
+U2, S2, U4, U2_U2, ELEMENT = Struct("<H"), Struct("<h"), Struct("<L"), Struct("<HH"), Struct("<HH2sH")
 UID_LETTERS = re.compile(rb"[0-9.]+")
 WHOLE = re.compile(rb"(?=.{1,12}$)[+-]?0*[1-9][0-9]*")  # not zero, which counts as none as a number and not as text; no longer than allowed
 DECIMAL = re.compile(rb" *[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)? *")
-WORDS = re.compile(rb"[!-~][ -~]*")  # no accents, which need the file's character set, and nothing that does not print
+WORDS = re.compile(rb"[!-~][ -~]*")  # nothing that does not print, and no accents, which need the file's character set
+ACCENTS = {"ISO_IR 100": "latin-1", "ISO_IR 192": "utf-8"}
 # Those of DICOM, in which the letters of WORDS are themselves. pydicom takes Python's names, too, as utf_16, where they are others.
 LETTER_SETS = re.compile(r"(ISO_IR|ISO 2022 IR) [0-9]{1,3}|GB18030|GBK")
 
@@ -50,73 +67,86 @@ class NotPlain(Exception):
 
 
 class PlainHeader:
-    """What a pydicom Dataset says of `KEYWORDS`, in plain types: text, numbers, lists where there are several; None for no value."""
-
-    original_encoding = (False, True)  # not implicit, little endian
+    """What a pydicom Dataset says of the wanted keywords: text, numbers, tuples where there are several; None for no value."""
 
     def __init__(self, values: dict[int, Any], pixels: tuple[int, int]):
         self.values, self.pixels = values, pixels  # where the pixels begin and how long they are, by the header's word
 
     def get(self, keyword: str, default: Any = None) -> Any:
-        return self.values.get(TAGS[keyword], default)
+        return self.values.get(tag_of(keyword), default)
 
     @property
     def file_meta(self) -> "PlainHeader":
         return self
 
 
-def plain_header(data: bytes) -> PlainHeader | None:
-    """The header in a file's first bytes; None for one that is not plain, or does not end in them."""
+def plain_header(data: bytes, types: Types = TYPES, limit: int = FLOAT_PIXELS) -> PlainHeader | None:
+    """The header in a file's first bytes up to tag `limit`; None for one that is not plain, or does not end in them."""
     if data[128:132] != b"DICM":
         return None
     values: dict[int, Any] = {}
-    place, last, end = 132, 0, len(data) - 12
     try:
-        while place < end:  # `element` once more, since a call takes as long as what it does
-            group, number = U2_U2.unpack_from(data, place)
-            tag, kind = group << 16 | number, data[place + 4 : place + 6]
-            if kind in SHORT_TYPES:
-                start, length = place + 8, U2.unpack_from(data, place + 6)[0]
-            elif kind in LONG_TYPES:
-                start, length = place + 12, U4.unpack_from(data, place + 8)[0]
-            else:
-                return None
-            if tag <= last or tag in FLOAT_PIXELS:
-                return None
-            if last >> 16 == 2 != tag >> 16 and not is_plain_syntax(values.get(SYNTAX)):
-                return None
-            if last == 0 and tag >> 16 != 2:
-                return None
-            if tag == PIXELS:
-                return PlainHeader(values, (start, length)) if kind in PIXEL_TYPES else None
-            if length == NO_LENGTH:
-                if kind != b"SQ" or tag in TYPES:
-                    return None
-                place = after_items(data, start, DEEPEST)
-            else:
-                if tag in TYPES:
-                    if start + length > len(data):
-                        return None
-                    values[tag] = value_of(tag, kind, data[start : start + length])
-                place = start + length
-            last = tag
+        place = read_elements(data, 132, META, META + 0x10000, False, types, values)
+        implicit = is_implicit(values.get(SYNTAX))
+        if implicit and looks_explicit(data, place):
+            return None
+        place = read_elements(data, place, META + 0x10000, limit, implicit, types, values)
+        return PlainHeader(values, pixels_at(data, place, implicit) if limit == FLOAT_PIXELS else (0, 0))
     except NotPlain:
         return None
-    return None
 
 
-def element(data: bytes, place: int) -> tuple[int, bytes, int, int]:
-    """Tag and type of the element at `place`, where its value begins, its length."""
-    group, number = U2_U2.unpack_from(data, place)
-    kind = data[place + 4 : place + 6]
-    if kind in SHORT_TYPES:
-        return group << 16 | number, kind, place + 8, U2.unpack_from(data, place + 6)[0]
-    if kind in LONG_TYPES:
-        return group << 16 | number, kind, place + 12, U4.unpack_from(data, place + 8)[0]
+def read_elements(data: bytes, place: int, first: int, limit: int, implicit: bool, types: Types, values: dict[int, Any]) -> int:
+    """Put the wanted values of tags from `first` up to `limit` into `values`; where the element begins that ends them.
+
+    `element` once more, since a call takes as long as what it does.
+    """
+    last, end = first - 1, len(data) - 12
+    while place < end:
+        group, number, kind, length = ELEMENT.unpack_from(data, place)
+        tag, start = group << 16 | number, place + 8
+        if tag >= limit:
+            return place
+        if tag <= last:
+            break
+        last = tag
+        if implicit:
+            (length,) = U4.unpack_from(data, place + 4)
+            kind = b""
+        elif kind in LONG_TYPES:
+            (length,) = U4.unpack_from(data, start)
+            start += 4
+        elif kind not in SHORT_TYPES:
+            break
+        if length == NO_LENGTH:
+            if tag in types or not (is_sequence(tag) if implicit else kind == b"SQ"):
+                break
+            place = after_items(data, start, implicit, DEEPEST)
+            continue
+        place = start + length
+        if tag in types:
+            if place > len(data):
+                break
+            kind = kind or implicit_type(types[tag], values)
+            if kind not in types[tag]:
+                break
+            values[tag] = value_of(tag, kind, data[start:place], values.get(LETTERS))
     raise NotPlain
 
 
-def after_items(data: bytes, place: int, depth: int) -> int:
+def element(data: bytes, place: int, implicit: bool) -> tuple[bool, int, int]:
+    """Whether the element at `place` may be a sequence, where its value begins, its length."""
+    group, number, kind, length = ELEMENT.unpack_from(data, place)
+    if implicit:
+        return is_sequence(group << 16 | number), place + 8, U4.unpack_from(data, place + 4)[0]
+    if kind in SHORT_TYPES:
+        return False, place + 8, length
+    if kind in LONG_TYPES:
+        return kind == b"SQ", place + 12, U4.unpack_from(data, place + 8)[0]
+    raise NotPlain
+
+
+def after_items(data: bytes, place: int, implicit: bool, depth: int) -> int:
     """Where a sequence without a length ends that begins at `place`."""
     while depth and place <= len(data) - 12:
         group, number = U2_U2.unpack_from(data, place)
@@ -126,42 +156,81 @@ def after_items(data: bytes, place: int, depth: int) -> int:
             return place
         if tag != ITEM:
             break
-        place = place + length if length != NO_LENGTH else after_elements(data, place, depth)
+        place = place + length if length != NO_LENGTH else after_elements(data, place, implicit, depth)
     raise NotPlain
 
 
-def after_elements(data: bytes, place: int, depth: int) -> int:
+def after_elements(data: bytes, place: int, implicit: bool, depth: int) -> int:
     """Where an item without a length ends."""
     while place <= len(data) - 12:
         if data[place : place + 8] == b"\xfe\xff\x0d\xe0\0\0\0\0":
             return place + 8
-        _, kind, start, length = element(data, place)
+        sequence, start, length = element(data, place, implicit)
         if length == NO_LENGTH:
-            if kind != b"SQ":
+            if not sequence:
                 break
-            place = after_items(data, start, depth - 1)
+            place = after_items(data, start, implicit, depth - 1)
         else:
             place = start + length
     raise NotPlain
 
 
-def is_plain_syntax(syntax: Any) -> bool:
-    return syntax == ExplicitVRLittleEndian or str(syntax or "").startswith(ENCAPSULATED)
+def pixels_at(data: bytes, place: int, implicit: bool) -> tuple[int, int]:
+    """Where the value of the pixels begins whose element is at `place`, and how long it is."""
+    group, number, kind, _ = ELEMENT.unpack_from(data, place)
+    if group << 16 | number != PIXELS:
+        raise NotPlain
+    if implicit:
+        return place + 8, U4.unpack_from(data, place + 4)[0]
+    if kind not in PIXEL_TYPES:
+        raise NotPlain
+    return place + 12, U4.unpack_from(data, place + 8)[0]
+
+
+def is_implicit(syntax: Any) -> bool:
+    """Whether elements are written without their types."""
+    if syntax == ImplicitVRLittleEndian:
+        return True
+    if syntax == ExplicitVRLittleEndian or str(syntax or "").startswith(ENCAPSULATED):
+        return False
+    raise NotPlain
+
+
+def looks_explicit(data: bytes, place: int) -> bool:
+    """Whether pydicom takes what begins at `place` for written with types, whatever its transfer syntax says."""
+    return data[place + 4 : place + 6].isupper()
+
+
+@lru_cache(maxsize=4096)
+def is_sequence(tag: int) -> bool:
+    """Whether an element without type and length may be one; a private one is, or its items will not be found."""
+    try:
+        return dictionary_VR(tag) == "SQ"
+    except KeyError:
+        return True
+
+
+def implicit_type(allowed: frozenset[bytes], values: dict[int, Any]) -> bytes:
+    """The type of a value that is written without one."""
+    if len(allowed) == 1:
+        return next(iter(allowed))
+    if SIGNED not in values:
+        raise NotPlain
+    return b"US" if values[SIGNED] == 0 else b"SS"
 
 
 @lru_cache(maxsize=32)
 def syntax_uid(text: bytes) -> UID:
     """The same few in every file, and slow to make."""
-    return UID(text.decode())
+    return UID(text.decode(), validation_mode=IGNORE)  # or it warns
 
 
-def value_of(tag: int, kind: bytes, raw: bytes) -> Any:
-    """A value as pydicom would give it; raises where it is not as plain as it should be.
+@lru_cache(maxsize=1024)  # slices of a series say the same
+def value_of(tag: int, kind: bytes, raw: bytes, letters: Any) -> Any:
+    """A value as pydicom would give it; raises where it is not as plain as it should be. `letters` is the file's character set.
 
     The type is judged before the value: what is nothing as text, as two zero bytes, is a number as a number.
     """
-    if kind not in TYPES[tag]:
-        raise NotPlain
     if kind in (b"US", b"SS"):
         if len(raw) != 2:
             raise NotPlain
@@ -181,16 +250,33 @@ def value_of(tag: int, kind: bytes, raw: bytes) -> Any:
         parts = text.split(b"\\")
         if not all(map(DECIMAL.fullmatch, parts)):
             raise NotPlain
-        numbers = [float(part) for part in parts]
+        numbers = tuple(float(part) for part in parts)
         return numbers[0] if len(numbers) == 1 else numbers
     if kind == b"IS":
         if not WHOLE.fullmatch(text):
             raise NotPlain
         return text.decode()  # as written: one number is compared as text
     parts = text.split(b"\\")
-    if not all(map(WORDS.fullmatch, parts)) or (len(parts) > 1 and tag in SINGLE):
+    if len(parts) > 1 and tag in SINGLE:
         raise NotPlain
-    words = [(part if kind == b"CS" else part.rstrip(b" ")).decode() for part in parts]  # of a CS pydicom strips only the last
-    if tag == LETTERS and not all(map(LETTER_SETS.fullmatch, words)):
+    whole = all(map(WORDS.fullmatch, parts))
+    if not whole and kind not in ACCENTED:
         raise NotPlain
-    return words[0] if len(words) == 1 else words
+    words = tuple(part if kind == b"CS" else part.rstrip(b" ") for part in parts)  # of a CS pydicom strips only the last
+    shown = tuple(word.decode() if whole else accented(word, letters) for word in words)
+    if tag == LETTERS and not all(map(LETTER_SETS.fullmatch, shown)):
+        raise NotPlain
+    return shown[0] if len(shown) == 1 else shown
+
+
+def accented(word: bytes, letters: Any) -> str:
+    """Words in the file's character set."""
+    if not isinstance(letters, str) or letters not in ACCENTS or word[:1] <= b" ":
+        raise NotPlain
+    try:
+        text = word.decode(ACCENTS[letters])
+    except UnicodeDecodeError:
+        raise NotPlain from None
+    if not text.isprintable():
+        raise NotPlain
+    return text

@@ -9,18 +9,19 @@ import numpy as np
 import pydicom
 import pytest
 from ct_writers import write_series
-from pydicom.data import get_testdata_file
+from pydicom.data import get_testdata_file, get_testdata_files
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
-from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from copdvae.errors import ReadError
 from copdvae.phantom.scan import Scanner
 from copdvae.phantom.write import write_dicom
-from copdvae.read import dicom_files
+from copdvae.read import dicom_files, dicom_index
 from copdvae.read.dicom_files import read_file
-from copdvae.read.dicom_plain import FIRST_BYTES, KEYWORDS, LONG_TYPES, SHORT_TYPES, plain_header
+from copdvae.read.dicom_plain import FIRST_BYTES, KEYWORDS, LONG_TYPES, SHORT_TYPES, plain_header, tag_of
 from copdvae.read.dicom_protocol import TAGS, read_protocol
 
 MUTANTS = 1500
@@ -94,19 +95,41 @@ CHANGES = {
     "spaces": (lambda d: setattr(d, "ImagePositionPatient", ["  1.50", "-2e1 ", "+3."]), True),
     "numbers that are none": (lambda d: setattr(d, "RescaleSlope", ""), True),
     "a patient in two parts": (lambda d: setattr(d, "PatientID", "A\\B"), False),
-    "accents": (lambda d: d.update({"SpecificCharacterSet": "ISO_IR 100", "SeriesDescription": "Ex\u00e4men"}), False),
+    "accents": (lambda d: d.update({"SpecificCharacterSet": "ISO_IR 100", "SeriesDescription": "Ex\u00e4men"}), True),
+    "accents, UTF-8": (lambda d: d.update({"SpecificCharacterSet": "ISO_IR 192", "SeriesDescription": "\u0141\u00f3d\u017a \u80ba"}), True),
+    "accents in a code": (lambda d: d.update({"SpecificCharacterSet": "ISO_IR 100", "RescaleType": "\u00e4"}), True),
+    "accents of another set": (
+        lambda d: d.update({"SpecificCharacterSet": "ISO_IR 101", "SeriesDescription": "\u0141\u00f3d\u017a"}),
+        False,
+    ),
+    "accents of two sets": (
+        lambda d: d.update({"SpecificCharacterSet": ["ISO_IR 100", "ISO 2022 IR 87"], "SeriesDescription": "Ex\u00e4men"}),
+        False,
+    ),
     "accents elsewhere": (lambda d: d.update({"SpecificCharacterSet": "ISO_IR 100", "PatientName": "M\u00fcller"}), True),
     "zeros before a number": (lambda d: setattr(d, "AcquisitionNumber", "007"), True),
     "a contrast agent": (lambda d: setattr(d, "ContrastBolusAgent", "IOPAMIDOL 300"), True),
     "derived": (lambda d: setattr(d, "ImageType", ["DERIVED", "SECONDARY", "AXIAL"]), True),
     "burnt in": (lambda d: setattr(d, "BurnedInAnnotation", "YES"), True),
 }  # fmt: skip
+WRITINGS = {"explicit": ExplicitVRLittleEndian, "implicit": ImplicitVRLittleEndian}
 
 
+def in_syntax(syntax, change):
+    """A `change` for `write_series`, in a file written so."""
+
+    def both(dataset, number):
+        dataset.file_meta.TransferSyntaxUID = syntax
+        change(dataset, number)
+
+    return both
+
+
+@pytest.mark.parametrize("syntax", WRITINGS)
 @pytest.mark.parametrize("name", CHANGES)
-def test_values_of_many_kinds_are_as_by_pydicom(name, tmp_path, monkeypatch):
+def test_values_of_many_kinds_are_as_by_pydicom(name, syntax, tmp_path, monkeypatch):
     change, plain = CHANGES[name]
-    write_series(tmp_path, [0, 5], change=lambda dataset, number: change(dataset))
+    write_series(tmp_path, [0, 5], change=in_syntax(WRITINGS[syntax], lambda dataset, _: change(dataset)))
     assert [assert_both_agree(path, monkeypatch) for path in sorted(tmp_path.iterdir())] == [plain] * 2
 
 
@@ -133,26 +156,22 @@ BYTES = [
 ]  # fmt: skip
 
 
-def written(keyword, kind, raw):
+def written(keyword, kind, raw, implicit=False):
     """A file of `HEADER`, byte by byte, one element of it in another way."""
-    elements = dict(sorted((ELEMENTS | {tag_of(keyword): packed(tag_of(keyword), kind, raw)}).items()))
-    meta = b"".join(element for tag, element in elements.items() if tag >> 16 == 2)
-    rest = b"".join(element for tag, element in elements.items() if tag >> 16 != 2)
-    return (
-        bytes(128) + b"DICM" + packed(0x00020000, b"UL", struct.pack("<L", len(meta))) + meta + rest + packed(0x7FE00010, b"OW", bytes(32))
-    )
+    syntax = {"TransferSyntaxUID": b"1.2.840.10008.1.2\0"} if implicit else {}
+    values = {tag_of(name): (dictionary_VR(tag_of(name)).encode()[:2], each) for name, each in (HEADER | syntax).items()}
+    values = dict(sorted((values | {tag_of(keyword): (kind, raw)}).items()))
+    meta = b"".join(packed(tag, *value) for tag, value in values.items() if tag >> 16 == 2)
+    rest = b"".join(packed(tag, *value, implicit) for tag, value in values.items() if tag >> 16 != 2)
+    start = bytes(128) + b"DICM" + packed(0x00020000, b"UL", struct.pack("<L", len(meta)))
+    return start + meta + rest + packed(0x7FE00010, b"OW", bytes(32), implicit)
 
 
-def tag_of(keyword):
-    return int(Tag(keyword))
-
-
-def packed(tag, kind, raw):
+def packed(tag, kind, raw, implicit=False):
+    if implicit:
+        return struct.pack("<HHL", tag >> 16, tag & 0xFFFF, len(raw)) + raw
     length = struct.pack("<H", len(raw)) if kind in SHORT_TYPES else struct.pack("<HL", 0, len(raw))
     return struct.pack("<HH", tag >> 16, tag & 0xFFFF) + kind + length + raw
-
-
-ELEMENTS = {tag: packed(tag, dictionary_VR(tag).encode()[:2], raw) for tag, raw in ((tag_of(name), raw) for name, raw in HEADER.items())}
 
 
 @pytest.mark.parametrize("keyword", KEYWORDS)
@@ -167,6 +186,26 @@ def test_every_value_of_every_type_is_as_by_pydicom_or_left_to_it(keyword, tmp_p
                 assert assert_both_agree(path, monkeypatch), (kind, raw)
                 plain.add(kind)
     assert plain == set(dictionary_VR(tag_of(keyword)).encode().split(b" or "))
+
+
+@pytest.mark.parametrize("keyword", KEYWORDS)
+def test_every_value_without_a_type_is_as_by_pydicom_or_left_to_it(keyword, tmp_path, monkeypatch):
+    path, plain = tmp_path / "a.dcm", 0
+    for raw in BYTES:
+        content = written(keyword, dictionary_VR(tag_of(keyword)).encode()[:2], raw, implicit=True)
+        if plain_header(content) is not None:
+            path.write_bytes(content)
+            assert assert_both_agree(path, monkeypatch), raw
+            plain += 1
+    assert plain
+
+
+def test_a_file_that_has_types_against_its_word_is_left_to_pydicom(tmp_path, monkeypatch):
+    """And the other way round."""
+    for implicit, syntax in ((False, b"1.2.840.10008.1.2\0"), (True, LITTLE_ENDIAN)):
+        path = tmp_path / "a.dcm"
+        path.write_bytes(written("TransferSyntaxUID", b"UI", syntax, implicit))
+        assert not assert_both_agree(path, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -192,8 +231,8 @@ def test_zeros_and_foreign_types_have_the_value_that_pydicom_gives(keyword, kind
 
 
 def test_inner_spaces_go_from_words_and_stay_in_codes():
-    assert plain_header(written("ConvolutionKernel", b"SH", b"AB \\CD ")).get("ConvolutionKernel") == ["AB", "CD"]
-    assert plain_header(written("ImageType", b"CS", b"AB \\CD ")).get("ImageType") == ["AB ", "CD"]
+    assert plain_header(written("ConvolutionKernel", b"SH", b"AB \\CD ")).get("ConvolutionKernel") == ("AB", "CD")
+    assert plain_header(written("ImageType", b"CS", b"AB \\CD ")).get("ImageType") == ("AB ", "CD")
 
 
 @pytest.mark.parametrize("plain", [True, False])
@@ -214,9 +253,10 @@ def test_letters_of_a_set_that_is_pythons_are_left_to_pydicom():
     assert plain_header(written("SpecificCharacterSet", b"CS", b"utf_16")) is None
 
 
+@pytest.mark.parametrize("syntax", WRITINGS)
 @pytest.mark.parametrize("undefined", [False, True])
 @pytest.mark.parametrize("depth", [1, 3, 20])
-def test_sequences_are_passed_over(depth, undefined, tmp_path, monkeypatch):
+def test_sequences_are_passed_over(depth, undefined, syntax, tmp_path, monkeypatch):
     def add(dataset, number):
         item = Dataset()
         for _ in range(depth):
@@ -229,8 +269,11 @@ def test_sequences_are_passed_over(depth, undefined, tmp_path, monkeypatch):
         item.is_undefined_length_sequence_item = undefined
         dataset.ProcedureCodeSequence = Sequence([item])
         dataset["ProcedureCodeSequence"].is_undefined_length = undefined
+        private = dataset.private_block(0x0009, "SOMEBODY", create=True)
+        private.add_new(1, "SQ", [Dataset()])
+        dataset[0x00091001].is_undefined_length = undefined
 
-    write_series(tmp_path, [0, 5], change=add)
+    write_series(tmp_path, [0, 5], change=in_syntax(WRITINGS[syntax], add))
     for path in sorted(tmp_path.iterdir()):
         assert assert_both_agree(path, monkeypatch) == (depth < 10 or not undefined)
 
@@ -246,12 +289,11 @@ def test_a_long_header_and_one_that_breaks_off_are_left_to_pydicom(tmp_path, mon
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("source", ["CT_small.dcm", "written"])
+@pytest.mark.parametrize("source", ["CT_small.dcm", "explicit", "implicit"])
 def test_a_file_with_bytes_changed_at_random_is_read_as_by_pydicom(source, tmp_path, monkeypatch):
     """Above all: nothing that pydicom refuses may pass, and no value may differ."""
-    if source == "written":
-        write_series(tmp_path / "series", [0, 5], change=lambda dataset, _: setattr(dataset, "PixelPaddingValue", 63536))
-    content = (bundled(source) if source != "written" else min((tmp_path / "series").iterdir())).read_bytes()
+    path = bundled(source) if source not in WRITINGS else written_series(tmp_path / "series", WRITINGS[source])
+    content = path.read_bytes()
     header = content.index(b"\xe0\x7f\x10\x00") + 12
     chance, path, plain = random.Random(7), tmp_path / "mutant.dcm", 0
     for _ in range(MUTANTS):
@@ -261,7 +303,40 @@ def test_a_file_with_bytes_changed_at_random_is_read_as_by_pydicom(source, tmp_p
             changed[place] = chance.choice((chance.randrange(256), changed[place] ^ 1 << chance.randrange(8), 0, 0x20, 0x5C, 0x2D))
         path.write_bytes(bytes(changed))
         plain += assert_both_agree(path, monkeypatch)
+        assert_index_agrees(path)
     assert MUTANTS / 10 < plain < MUTANTS  # both ways were taken
+
+
+def written_series(folder, syntax):
+    write_series(folder, [0, 5], change=in_syntax(syntax, lambda dataset, _: setattr(dataset, "PixelPaddingValue", 63536)))
+    return min(folder.iterdir())
+
+
+def assert_index_agrees(path):
+    """Of what `copdvae index` reads; whether it was plain."""
+    plain = plain_header(path.read_bytes()[:FIRST_BYTES], dicom_index.TYPES, dicom_index.LAST + 1)
+    if plain is None:
+        return False
+    by_pydicom = dicom_index.careful_header(path, True)
+    for keyword in dicom_index.KEYWORDS:
+        value = by_pydicom.get(keyword, by_pydicom.file_meta.get(keyword)) or None
+        value = None if value is None else tuple(value) if isinstance(value, MultiValue) else value
+        ours = plain.get(keyword) or None
+        assert ours == value or str(ours) == str(value), keyword
+    return True
+
+
+def test_what_the_index_reads_is_what_pydicom_reads(tmp_path):
+    """On every file that comes with pydicom, and on a study written without types, with accents."""
+    assert sum(assert_index_agrees(path) for path in map(Path, get_testdata_files()) if is_part10(path)) > 60
+    accents = {"SpecificCharacterSet": "ISO_IR 100", "InstitutionName": "H\u00f4pital", "PatientID": "J\u00f6 1", "PatientSex": "F"}
+    for syntax in WRITINGS.values():
+        write_series(tmp_path / syntax, [0, 5], change=in_syntax(syntax, lambda dataset, _: dataset.update(accents)))
+        assert all(assert_index_agrees(path) for path in (tmp_path / syntax).iterdir())
+
+
+def is_part10(path):
+    return path.is_file() and path.read_bytes()[128:132] == b"DICM"
 
 
 def test_every_keyword_that_is_asked_for_is_known():
