@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from copdvae.config import Config
 from copdvae.errors import ConfigError
-from copdvae.prepare.ingest import load_subject
+from copdvae.prepare.cached import load_subject
 
 CHANNELS = ("insp", "exp")  # the order in a cached subject
 AIR_HU, LARGEST_HU = -1024, 3071  # that a cached subject has; air moves in from beyond the grid where the background is kept

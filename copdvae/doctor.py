@@ -17,7 +17,7 @@ from pathlib import Path
 from copdvae import __version__
 from copdvae.errors import CopdvaeError
 from copdvae.files import HOST, leftovers, read_csv
-from copdvae.prepare.ingest import load_metadata
+from copdvae.prepare.cached import load_metadata
 from copdvae.prepare.seal import broken
 from copdvae.study import Study
 

@@ -22,7 +22,8 @@ from copdvae.errors import ConfigError, CopdvaeError
 from copdvae.evaluate import TARGETS, EvaluateConfig, Truth, read_latents, u_columns
 from copdvae.files import read_csv, write_csv
 from copdvae.metrics.neighbours import GOLD_SIX, knn_classification, knn_regression
-from copdvae.prepare.ingest import content_digest, ingest
+from copdvae.prepare.cached import content_digest
+from copdvae.prepare.ingest import ingest
 from copdvae.prepare.settings import IngestConfig
 from copdvae.processes import cores
 from copdvae.train import load_run

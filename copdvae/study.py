@@ -12,7 +12,7 @@ from copdvae.errors import ConfigError
 from copdvae.evaluate import EvaluateConfig
 from copdvae.networks import NetworkConfig
 from copdvae.objectives import Method
-from copdvae.prepare.ingest import IngestConfig
+from copdvae.prepare.settings import IngestConfig
 from copdvae.prepare.split import SplitConfig
 from copdvae.read.phenotypes import PhenotypesConfig
 from copdvae.supervision.similarity import SimilarityConfig

@@ -10,7 +10,7 @@ from copdvae.errors import ConfigError, Problem
 from copdvae.evaluate import FIRST_METRIC, TARGETS, Truth
 from copdvae.files import read_csv
 from copdvae.metrics.ceilings import ceilings
-from copdvae.prepare.ingest import content_digest
+from copdvae.prepare.cached import content_digest
 from copdvae.read.phenotypes import Phenotypes, read_phenotypes
 from copdvae.study import Study, one_visit
 

@@ -15,7 +15,8 @@ from copdvae import doctor as module
 from copdvae.cli import app
 from copdvae.doctor import Check, as_text, doctor, packages
 from copdvae.files import HOST
-from copdvae.prepare.ingest import IngestConfig, ingest
+from copdvae.prepare.ingest import ingest
+from copdvae.prepare.settings import IngestConfig
 from copdvae.study import load_study
 
 sys.path.insert(0, str(Path(__file__).parent / "prepare"))  # its helpers
@@ -175,7 +176,7 @@ def test_the_command_says_what_is_wrong_and_ends_with_1(study):
 
 def test_ingest_makes_again_what_the_doctor_found(study):
     """The scans are not here: what is sound is kept without them being looked at, so only a digest can tell."""
-    from copdvae.prepare.ingest import is_right, load_metadata
+    from copdvae.prepare.cached import is_right, load_metadata
 
     identity = {key: value for key, value in load_metadata(first_file(study)).items() if key in ("subject_id", "source", "config")}
     assert is_right(first_file(study), identity)

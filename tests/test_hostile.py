@@ -24,7 +24,10 @@ from copdvae.config import read_yaml
 from copdvae.errors import ConfigError, CopdvaeError, printable
 from copdvae.files import escape, read_csv, unescape, write_csv
 from copdvae.prepare import ingest as module
-from copdvae.prepare.ingest import IngestConfig, ingest, load_metadata, load_subject, prepare_scan
+from copdvae.prepare.cached import load_metadata, load_subject
+from copdvae.prepare.ingest import ingest
+from copdvae.prepare.scans import prepare_scan
+from copdvae.prepare.settings import IngestConfig
 from copdvae.read.phenotypes import PhenotypesConfig
 from copdvae.report.files import read_study
 from copdvae.study import load_study

@@ -10,8 +10,8 @@ from copdvae.files import write_with
 from copdvae.prepare.acquisition import doubts, recorded
 from copdvae.prepare.denoise import denoised, told
 from copdvae.prepare.densitometry import densitometry
-from copdvae.prepare.ingest import lungs_of
 from copdvae.prepare.lungs import AIRWAYS, LEFT, RIGHT, LungError, Lungs
+from copdvae.prepare.scans import lungs_of
 from copdvae.prepare.settings import USUAL, IngestConfig
 from copdvae.read import read_ct
 from copdvae.read.volume import Volume

@@ -1,53 +1,30 @@
 """From a manifest of CTs to a cache of small volumes: read, find the lungs, measure densities, cut to the grid; a subject at a time.
 
-`cache/NAME.safetensors`, one for each visit of a subject: `image` int16 HU (C, D, H, W), `lung` uint8 (C, D, H, W) with 1 right
-lung, 2 left lung, 3 airways, and in its metadata all that `index.csv` says and all that decides whether the file is still right:
-version, settings and the hash of the scans' bytes, and a digest of the file itself (`seal`). The same scans make the same bytes, in any
-order, with any number of workers, killed and restarted or not.
-`cache/index.csv` and `cache/rejected.csv` are written last. None of these files holds a path or anything that names a person from a header.
+`cache/NAME.safetensors`, one for each visit of a subject (`cached`): the same scans make the same bytes, in any order, with any number of
+workers, killed and restarted or not. `cache/index.csv` and `cache/rejected.csv` are written last. None of these files holds a path or
+anything that names a person from a header.
 """
 
-import hashlib
 import json
-import math
-import multiprocessing
-import os
-import re
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
-from multiprocessing.connection import wait as wait_for_end
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
-from copdvae import __version__
-from copdvae.errors import CopdvaeError, ReadError, coded, printable
-from copdvae.files import as_csv, digest_of, in_order, leftovers, replacing, write_csv
-from copdvae.prepare.acquisition import doubts, kernel_doubts, recorded
-from copdvae.prepare.denoise import denoised, told
-from copdvae.prepare.densitometry import densitometry
-from copdvae.prepare.grid import GridScan, to_grid
-from copdvae.prepare.lungs import LungError, Lungs, find_lungs, given_lungs
-from copdvae.prepare.seal import broken, sealed
-from copdvae.prepare.settings import USUAL, IngestConfig
-from copdvae.read import read_ct, read_labels, source_hash
-from copdvae.read.manifest import REFUSED, SERIES, Manifest, read_manifest
-from copdvae.read.volume import Volume
-
-CHANNELS = ("insp", "exp")
-PLAUSIBLE_VOLUME_RATIO = (0.2, 0.98)  # expiratory over inspiratory lung volume: outside, the pair is kept with a warning
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")}
+from copdvae.errors import CopdvaeError, ReadError, coded
+from copdvae.files import as_csv, leftovers, replacing, write_csv
+from copdvae.prepare.acquisition import kernel_doubts
+from copdvae.prepare.cached import identify, is_right, load_metadata, serialise
+from copdvae.prepare.lungs import LungError
+from copdvae.prepare.settings import IngestConfig
+from copdvae.prepare.task import CHANNELS, Outcome, Rejection, Task, without_paths
+from copdvae.prepare.workers import run_in_processes
+from copdvae.read.manifest import REFUSED, Manifest, read_manifest
 
 
 @dataclass(frozen=True)
@@ -56,60 +33,6 @@ class IngestResult:
     rejected: pd.DataFrame  # what rejected.csv holds
     made: int  # subjects prepared now
     kept: int  # subjects whose cached file was still right
-
-
-@dataclass(frozen=True)
-class PreparedScan:
-    """One CT on the grid, with what was measured before it was cut and resampled."""
-
-    scan: GridScan
-    densities: dict[str, float | None]  # keys of `densitometry`; None where there was nothing to measure
-    mask: str  # who made the lung mask: "threshold", "lungmask" or "given"
-    reader: str
-    header: dict[str, str | float]
-    pixels: str  # digest of the CT's voxels, whatever file they came from
-    warnings: tuple[str, ...]
-    patient: str = ""  # for comparison with the subject's other scan, never to be written
-    study: str = ""
-
-
-def prepare_scan(
-    path: Path, mask_path: Path | None = None, series: str | None = None, config: IngestConfig = USUAL, breath: str = ""
-) -> PreparedScan:
-    """Read one CT (as `read_ct` does) and prepare it. Raises `ReadError` or `LungError`; the full volume is gone on return."""
-    volume = read_ct(path, series, config, breath)
-    lungs = lungs_of(volume, mask_path, config)
-    quiet = denoised(volume.hu, lungs.labels, config.denoise)
-    densities = densitometry(quiet, lungs, volume.spacing, config.reference_volume_l)
-    header = recorded(volume.header)
-    return PreparedScan(
-        scan=to_grid(volume.hu, lungs.labels, volume.spacing, config.grid),
-        densities={key: None if value is None or not math.isfinite(value) else float(value) for key, value in densities.items()},
-        mask=lungs.maker,
-        reader=volume.reader,
-        header=header,
-        pixels=pixel_digest(volume.hu),
-        warnings=(*volume.warnings, *lungs.warnings, *doubts(header, volume.spacing, lungs.trachea_hu), *told(config.denoise)),
-        patient=volume.patient,
-        study=volume.study,
-    )
-
-
-def lungs_of(volume: Volume, mask_path: Path | None, config: IngestConfig) -> Lungs:
-    """By the map at `mask_path` where there is one, else as the settings say."""
-    if mask_path is not None:
-        return given_lungs(read_labels(mask_path, like=volume), volume)
-    if config.lungmask_weights is None:
-        return find_lungs(volume)
-    from copdvae.prepare.network_mask import lungmask_lungs  # torch: seconds that nothing else here needs
-
-    return lungmask_lungs(volume, config.lungmask_weights)
-
-
-def pixel_digest(hu: np.ndarray) -> str:
-    """Equal for equal CTs: a digest of the shape and of every voxel up to a million, evenly spread, since all of them would take long."""
-    flat = hu.reshape(-1)
-    return digest_of(str(hu.shape), np.ascontiguousarray(flat[:: max(1, flat.size // 1_000_003)], np.float32).tobytes())
 
 
 def ingest(manifest: Path, cache: Path, config: IngestConfig, workers: int = 1) -> IngestResult:
@@ -132,7 +55,7 @@ def ingest(manifest: Path, cache: Path, config: IngestConfig, workers: int = 1) 
     tasks.sort(key=lambda task: task.key)
     outcomes = []
     with progress_bar(len(tasks)) as advance:
-        for outcome in run_here(tasks) if workers <= 1 else run_in_processes(tasks, workers):
+        for outcome in run_here(tasks) if workers <= 1 else run_in_processes(tasks, workers, prepare_subject):
             outcomes.append(outcome)
             advance(outcome)
 
@@ -141,51 +64,6 @@ def ingest(manifest: Path, cache: Path, config: IngestConfig, workers: int = 1) 
         write_changed(cache / f"{name}.csv", table)
     done = [outcome.state for outcome in outcomes]
     return IngestResult(index, rejected, done.count("made"), done.count("kept"))
-
-
-@dataclass(frozen=True)
-class Task:
-    """One visit of one subject."""
-
-    row: dict[str, str]  # of the manifest
-    root: Path
-    cache: Path
-    config: IngestConfig
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.row["subject_id"], self.row["visit"]
-
-    @property
-    def file(self) -> Path:
-        """Named by a hash: a subject's id may hold anything, and never becomes part of a path."""
-        return self.cache / f"{hashlib.sha256(json.dumps(self.key).encode()).hexdigest()[:20]}.safetensors"
-
-    @property
-    def paths(self) -> dict[str, Path]:
-        """Manifest column to absolute path, for those given."""
-        columns = ("insp_path", "exp_path", "mask_path", "exp_mask_path")
-        return {column: self.root / self.row[column] for column in columns if self.row[column]}
-
-    def series(self, column: str) -> str | None:
-        """The series named for a column's scan."""
-        return self.row.get(SERIES.get(column, ""), "") or None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    key: tuple[str, str]
-    state: str  # "made", "kept" or "rejected"
-    reason: str = ""
-    detail: str = ""
-
-
-class Rejection(CopdvaeError):
-    """Why one subject cannot be used, although each of its scans was read."""
-
-    def __init__(self, message: str, reason: str):
-        super().__init__(message)
-        self.reason = reason
 
 
 def prepare_subject(task: Task) -> Outcome:
@@ -209,217 +87,8 @@ def prepare_subject(task: Task) -> Outcome:
     return Outcome(task.key, "made")
 
 
-def identify(task: Task) -> dict[str, str]:
-    """What decides whether a cached file is still right: whose it is, from which bytes, by which settings and version."""
-    return {
-        "subject_id": task.row["subject_id"],
-        "visit": task.row["visit"],
-        "copdvae_version": __version__,
-        "config": settings_digest(task.config),
-        "source": json.dumps({column: source_hash(path) + (task.series(column) or "") for column, path in task.paths.items()}),
-    }
-
-
-def settings_digest(config: IngestConfig) -> str:
-    """Of the settings, with a file of weights by what it holds, wherever it lies."""
-    if config.lungmask_weights is None:
-        return config.digest()
-    return config.model_copy(update={"lungmask_weights": Path(content_digest(config.lungmask_weights))}).digest()
-
-
-def content_digest(file: Path) -> str:
-    """SHA-256 of a file, read again only if it has changed since."""
-    if not file.is_file():
-        raise CopdvaeError(f"{file}: no such file; expected the weights that masks were made with")
-    return content_of(file, file.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=1)
-def content_of(file: Path, changed: int) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def is_right(file: Path, identity: dict[str, str]) -> bool:
-    if not file.is_file():
-        return False
-    try:
-        metadata = load_metadata(file)
-    except CopdvaeError:  # cut short: made again
-        return False
-    return all(metadata.get(key) == value for key, value in identity.items()) and not broken(file)
-
-
-def serialise(task: Task, identity: dict[str, str]) -> bytes:
-    """The bytes of a cached file; raises where a scan or the pair of them is no good."""
-    scans = {"insp": prepare_named("insp", task, "insp_path", "mask_path")}
-    warnings = [f"insp: {warning}" for warning in scans["insp"].warnings]
-    ratio = None
-    if "exp_path" in task.paths:
-        scans["exp"] = prepare_named("exp", task, "exp_path", "exp_mask_path")
-        warnings += [f"exp: {warning}" for warning in scans["exp"].warnings]
-        ratio, doubts = check_pair(scans["insp"], scans["exp"], task.config.allow_other_study)
-        warnings += doubts
-    image = np.stack([scan.scan.image for scan in scans.values()])
-    lung = np.stack([scan.scan.lung for scan in scans.values()])
-    metadata = {
-        **identity,
-        "channels": "+".join(scans),
-        "grid": str(task.config.grid),
-        "hu_range": "-1024 3071",
-        "denoise": task.config.denoise,
-        "reference_volume_l": f"{task.config.reference_volume_l:g}",
-        "exp_over_insp_volume": json.dumps(ratio),
-        "warnings": json.dumps([without_paths(warning, task.paths) for warning in warnings]),
-    }
-    for name, scan in scans.items():
-        metadata |= {
-            f"{name}_box": json.dumps(scan.scan.box),
-            f"{name}_densities": json.dumps(scan.densities, allow_nan=False),
-            f"{name}_mask": scan.mask,
-            f"{name}_reader": scan.reader,
-            f"{name}_header": json.dumps(scan.header, sort_keys=True),
-            f"{name}_pixels": scan.pixels,
-        }
-    return in_order(sealed(save({"image": image, "lung": lung}, metadata=metadata)))
-
-
-def prepare_named(name: str, task: Task, scan_column: str, mask_column: str) -> PreparedScan:
-    """`prepare_scan`, its errors saying which of the subject's scans they are about."""
-    path, mask = task.paths[scan_column], task.paths.get(mask_column)
-    try:
-        return prepare_scan(path, mask, task.series(scan_column), task.config, name)
-    except (ReadError, LungError) as error:
-        raise Rejection(f"{name}: {str(error).removeprefix(f'{printable(str(path))}: ')}", error.reason) from None
-
-
-def check_owners(patients: tuple[str, str], studies: tuple[str, str], allow_other_study: bool) -> tuple[str, str] | None:
-    """Why two scans, by what their headers say, are not one subject's of one day: text and code; None where nothing speaks against it."""
-    if all(patients) and patients[0] != patients[1]:
-        return "the two scans are of different patients (PatientID); expected one subject's", "other_patient"
-    if all(studies) and studies[0] != studies[1] and not allow_other_study:
-        found = "the two scans are of different studies (StudyInstanceUID); expected a breath in and a breath out in one"
-        return f"{found}; if they belong together, set allow_other_study", "other_study"
-    return None
-
-
-def check_pair(insp: PreparedScan, exp: PreparedScan, allow_other_study: bool = False) -> tuple[float | None, list[str]]:
-    """Expiratory over inspiratory lung volume, and doubts; raises where the two cannot be one subject's breath in and out."""
-    if insp.pixels == exp.pixels:
-        raise Rejection("the inspiratory and the expiratory scan are the same images", "identical_scans")
-    patients, studies = (insp.patient, exp.patient), (insp.study, exp.study)
-    if found := check_owners(patients, studies, allow_other_study):
-        raise Rejection(*found)
-    apart = check_owners(patients, studies, allow_other_study=False)
-    doubts = [coded("the two scans are of different studies: asked for", "other_study")] if apart else []
-    big, small = insp.densities.get("lung_volume_l"), exp.densities.get("lung_volume_l")
-    if not big or not small:
-        return None, doubts
-    if small >= big:
-        found = f"the expiratory lungs hold {small:.2f} l, the inspiratory {big:.2f} l"
-        raise Rejection(f"{found}; expected less on expiration: are the two scans swapped?", "exp_not_smaller")
-    low, high = PLAUSIBLE_VOLUME_RATIO
-    if not low <= small / big <= high:
-        doubt = f"expiratory over inspiratory lung volume is {small / big:.2f}, usually {low} to {high}"
-        doubts.append(coded(doubt, "volume_ratio"))
-    return small / big, doubts
-
-
-def without_paths(text: str, paths: dict[str, Path]) -> str:
-    """`text` with the scans' paths, and the files inside them, replaced by the manifest's column: people's names hide in file names."""
-    for column, path in paths.items():
-        inside = sorted(path.rglob("*"), key=lambda inner: len(str(inner)), reverse=True) if path.is_dir() else []
-        for inner in inside:  # whole, whatever signs its name holds; a deeper one before its folder
-            if inner.name in text or printable(inner.name) in text:
-                for form in {str(inner), str(path.resolve() / inner.relative_to(path))}:
-                    text = text.replace(form, column).replace(printable(form), column)
-        for form in {str(path), str(path.resolve())}:
-            text = re.sub(re.escape(printable(form)) + r"(/[^:;,]*(?=[:;,]))?", column, text.replace(form, column))
-        for name in sorted({path.name, *(printable(inner.name) for inner in inside)}, key=len, reverse=True):
-            if len(name) > 2 and not name.isdigit() and name not in CHANNELS:  # "3" and "exp" are words of our own too
-                text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", column if name == path.name else "a file", text)
-    return text
-
-
-def load_subject(file: Path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
-    """`image` int16 HU (C, D, H, W), `lung` uint8 (C, D, H, W) and the metadata, where "channels" says "insp+exp" or "insp"."""
-    with opened(file) as cached:
-        image, lung, metadata = cached.get_tensor("image"), cached.get_tensor("lung"), cached.metadata() or {}
-    if (image.dtype, lung.dtype, image.ndim) != (np.int16, np.uint8, 4) or image.shape != lung.shape:
-        raise CopdvaeError(f"{file}: arrays of {image.dtype} {image.shape} and {lung.dtype} {lung.shape}; delete it and ingest again")
-    return image, lung, metadata
-
-
-def load_metadata(file: Path) -> dict[str, str]:
-    with opened(file) as cached:
-        return cached.metadata() or {}
-
-
-@contextmanager
-def opened(file: Path) -> Iterator[Any]:
-    try:
-        with safe_open(file, framework="numpy") as cached:
-            yield cached
-    except (SafetensorError, OSError):
-        raise CopdvaeError(f"{file}: not a whole cached subject; delete it and ingest again") from None
-
-
 def run_here(tasks: list[Task]) -> Iterator[Outcome]:
     yield from map(prepare_subject, tasks)
-
-
-def run_in_processes(tasks: list[Task], workers: int, work: Callable[[Task], Outcome] = prepare_subject) -> Iterator[Outcome]:
-    """Outcomes as they come. Where a process dies, each subject then in work is tried again alone; one that dies alone too is rejected."""
-    todo, suspects = list(reversed(tasks)), []
-    while todo or suspects:
-        alone = bool(suspects)
-        waiting = [suspects.pop()] if alone else todo
-        lost: list[Task] = []
-        with environment(ONE_THREAD), pool(1 if alone else workers) as executor:
-            running: dict[Future[Outcome], Task] = {}
-            while (waiting and not lost) or running:
-                while waiting and not lost and len(running) < 2 * workers:
-                    task = waiting.pop()
-                    try:
-                        running[executor.submit(work, task)] = task
-                    except BrokenProcessPool:
-                        lost.append(task)
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    task = running.pop(future)
-                    try:
-                        yield future.result()
-                    except BrokenProcessPool:
-                        lost.append(task)
-        if alone and lost:
-            yield Outcome(lost[0].key, "rejected", "worker_died", "the process that prepared this subject was killed (out of memory?)")
-        else:
-            suspects += lost
-
-
-def pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent)
-
-
-def end_with_parent() -> None:
-    """Let this worker end when the process that started it is killed: it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=lambda: (wait_for_end([parent.sentinel]), os._exit(1)), daemon=True).start()
-
-
-@contextmanager
-def environment(settings: dict[str, str]) -> Iterator[None]:
-    """Variables that new processes see."""
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 @contextmanager

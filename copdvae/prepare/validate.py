@@ -8,7 +8,9 @@ from pathlib import Path
 
 from copdvae.errors import CopdvaeError, Problem, ReadError, printable, reason_of
 from copdvae.prepare.acquisition import doubts
-from copdvae.prepare.ingest import IngestConfig, check_owners, pool
+from copdvae.prepare.scans import check_owners
+from copdvae.prepare.settings import IngestConfig
+from copdvae.prepare.workers import pool
 from copdvae.read import check_ct
 from copdvae.read.manifest import SCANS, SERIES, Manifest, read_manifest
 from copdvae.read.phenotypes import PhenotypesConfig, read_phenotypes

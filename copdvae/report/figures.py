@@ -11,19 +11,11 @@ from matplotlib.image import imsave
 from scipy.stats import spearmanr
 
 from copdvae.metrics.information import cut_at_deciles, rank_latents
+from copdvae.report.cohort import label_of, ordered
 from copdvae.report.files import Column, Frame, Run, Study
 from copdvae.report.panels import ACCENT, ALARM, INK, MUTED, Panels, markup
-from copdvae.report.tables import (
-    agreement,
-    interval,
-    label_of,
-    method_name,
-    metric_name,
-    number,
-    ordered,
-    target_name,
-    targets_of,
-)
+from copdvae.report.shown import interval, method_name, metric_name, number, target_name
+from copdvae.report.tables import agreement, targets_of
 from copdvae.report.words import GOLD, GOLD_COLOURS, KIND_COLOURS, MEASURES, TARGETS, TERMS
 
 PALETTE = ("#0b6e8a", "#e08e3c", "#7c6a9c", "#5a9367", "#c0504d", "#4f6d9c", "#b5a642", "#8b95a1")

@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from copdvae import __version__
 from copdvae.files import write_text
-from copdvae.report import figures, tables
+from copdvae.report import cohort, figures, shown, tables
 from copdvae.report.files import Study, read_study
 from copdvae.report.words import GLOSSARY, GOLD_COLOURS, KIND_COLOURS, METHODS, TARGETS
 
@@ -74,34 +74,34 @@ def content(study: Study, small: int) -> dict[str, Any]:
         "scatter": figures.scatter_data(study, small),
         "traversals": [entry for method, runs in study.by_method().items() if (entry := traversal_of(study, method, runs))],
         "reconstructions": [
-            {"name": tables.method_name(method), "views": views}
+            {"name": shown.method_name(method), "views": views}
             for method, runs in study.by_method().items()
             if (views := next((found for run in runs if (found := figures.reconstructions(run))), None))
         ],
         "confusions": tables.confusions(study, small),
         "agreements": agreements(study, best),
         "training": [
-            {"name": tables.method_name(method), "figure": found}
+            {"name": shown.method_name(method), "figure": found}
             for method, runs in study.by_method().items()
             if (found := figures.training_figure(runs))
         ],
-        "flow": tables.flow(study, small) if study.cohort is not None or study.rejected is not None else None,
+        "flow": cohort.flow(study, small) if study.cohort is not None or study.rejected is not None else None,
         "cohorts": cohorts(study, small),
-        "sources": [*tables.sources(study), *tables.resampled(study, small)],
+        "sources": [*tables.sources(study), *cohort.resampled(study, small)],
         "notes": [str(note) for note in study.evaluation.get("notes", [])],
-        "quality": tables.quality_rows(study, small),
+        "quality": cohort.quality_rows(study, small),
         "checked": study.quality is not None,
-        "remarks": [] if small else tables.scan_warnings(study)[:MOST_LISTED],
-        "remarked": len(tables.scan_warnings(study)),
+        "remarks": [] if small else cohort.scan_warnings(study)[:MOST_LISTED],
+        "remarked": len(cohort.scan_warnings(study)),
         "row_remarks": [] if small else [str(line) for line in study.evaluation.get("phenotype_warnings", [])][:MOST_LISTED],
         "rejected": rejected(study, small),
         "refused": 0 if study.rejected is None else len(study.rejected),
         "runs": tables.run_rows(study),
         "configs": [
-            (tables.method_name(method), tables.flat(runs[0].config)) for method, runs in study.by_method().items() if runs[0].config
+            (shown.method_name(method), shown.flat(runs[0].config)) for method, runs in study.by_method().items() if runs[0].config
         ],
-        "evaluation": tables.flat({key: value for key, value in study.evaluation.items() if key not in SHOWN_ELSEWHERE}),
-        "methods": [(tables.method_name(m), describe(study, m), KIND_COLOURS[study.kind(m)]) for m in methods if describe(study, m)],
+        "evaluation": shown.flat({key: value for key, value in study.evaluation.items() if key not in SHOWN_ELSEWHERE}),
+        "methods": [(shown.method_name(m), describe(study, m), KIND_COLOURS[study.kind(m)]) for m in methods if describe(study, m)],
         "glossary": GLOSSARY,
         "gold_colours": GOLD_COLOURS,
         "why": study.missing,
@@ -143,17 +143,17 @@ def cards(best: dict[str, Any], study: Study) -> list[dict[str, Any]]:
         share = row["share"]
         found.append(
             {
-                "target": tables.target_name(target),
-                "metric": tables.metric_name(row["metric"]),
-                "value": tables.number(row["value"]),
-                "interval": tables.interval(row["low"], row["high"]),
-                "share": None if share != share else tables.percent(max(0, share)),
+                "target": shown.target_name(target),
+                "metric": shown.metric_name(row["metric"]),
+                "value": shown.number(row["value"]),
+                "interval": shown.interval(row["low"], row["high"]),
+                "share": None if share != share else shown.percent(max(0, share)),
                 "bar": None if share != share else round(min(max(float(share), 0), 1) * 100, 1),
-                "method": tables.method_name(row["method"]),
+                "method": shown.method_name(row["method"]),
                 "colour": KIND_COLOURS[study.kind(row["method"])],
             }
         )
-    order = [tables.target_name(target) for target in TARGETS]
+    order = [shown.target_name(target) for target in TARGETS]
     return sorted(found, key=lambda card: order.index(card["target"]) if card["target"] in order else len(order))
 
 
@@ -162,7 +162,7 @@ def lede(study: Study, best: dict[str, Any]) -> str:
     row = best.get("fev1_pp")
     if row is None:
         return ""
-    name, explained = tables.method_name(row["method"]), tables.percent(max(row["value"], 0))
+    name, explained = shown.method_name(row["method"]), shown.percent(max(row["value"], 0))
     tested = ""
     if study.cohort is not None and "fev1_pp" in study.cohort:
         scored = int(((study.cohort["split"] == "test") & study.cohort["fev1_pp"].notna()).sum())  # those without a value are not scored
@@ -170,13 +170,13 @@ def lede(study: Study, best: dict[str, Any]) -> str:
     found = f"From the CT alone, the best representation ({name}) explains {explained} of the differences in FEV1 % predicted{tested}."
     if row["share"] != row["share"]:
         return found
-    return f"{found} That is {tables.percent(max(row['share'], 0))} of what could be reached if the true disease were known."
+    return f"{found} That is {shown.percent(max(row['share'], 0))} of what could be reached if the true disease were known."
 
 
 def traversal_of(study: Study, method: str, runs: list[Any]) -> dict[str, Any] | None:
     """The pictures of the first run of a method that has any."""
     found = ((run, figures.traversal(study, run)) for run in runs)
-    return next(({"name": tables.method_name(method), "seed": run.seed} | entry for run, entry in found if entry), None)
+    return next(({"name": shown.method_name(method), "seed": run.seed} | entry for run, entry in found if entry), None)
 
 
 def agreements(study: Study, best: dict[str, Any]) -> list[dict[str, Any]]:
@@ -188,23 +188,23 @@ def agreements(study: Study, best: dict[str, Any]) -> list[dict[str, Any]]:
             facts = tables.agreement(points)  # type: ignore[arg-type]
             found.append(
                 {
-                    "target": tables.target_name(target),
-                    "method": tables.method_name(row["method"]),
+                    "target": shown.target_name(target),
+                    "method": shown.method_name(row["method"]),
                     "figure": figures.agreement_figure(points, target),  # type: ignore[arg-type]
-                    "facts": {key: tables.number(value, 2 if key == "slope" else 1) for key, value in facts.items()} | {"n": facts["n"]},
+                    "facts": {key: shown.number(value, 2 if key == "slope" else 1) for key, value in facts.items()} | {"n": facts["n"]},
                     "drawn": min(facts["n"], figures.MOST_DOTS // 2),
                 }
             )
-    order = [tables.target_name(target) for target in TARGETS]
+    order = [shown.target_name(target) for target in TARGETS]
     return sorted(found, key=lambda entry: order.index(entry["target"]) if entry["target"] in order else len(order))
 
 
 def cohorts(study: Study, small: int) -> list[dict[str, Any]]:
     if study.cohort is None:
         return []
-    found = [{"name": "By split", "table": tables.cohort_table(study.cohort, "split", small)}]
+    found = [{"name": "By split", "table": cohort.cohort_table(study.cohort, "split", small)}]
     if "gold" in study.cohort and study.cohort["gold"].notna().any():
-        found.append({"name": "By GOLD category", "table": tables.cohort_table(study.cohort, "gold", small)})
+        found.append({"name": "By GOLD category", "table": cohort.cohort_table(study.cohort, "gold", small)})
     return found
 
 

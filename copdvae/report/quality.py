@@ -18,11 +18,11 @@ import pandas as pd
 from copdvae import __version__
 from copdvae.errors import CopdvaeError, coded, reason_of
 from copdvae.files import as_csv, digest_of, read_csv, replacing, write_csv
+from copdvae.prepare.cached import load_subject
 from copdvae.prepare.describe import OUTLINES
-from copdvae.prepare.ingest import load_subject
 from copdvae.prepare.seal import broken
 from copdvae.report.page import environment
-from copdvae.report.tables import number
+from copdvae.report.shown import number
 from copdvae.report.thumbnails import thumbnails
 from copdvae.report.words import SPLITS
 

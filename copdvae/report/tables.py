@@ -1,66 +1,14 @@
 """The page's tables as plain rows of text and numbers; the template only lays them out."""
 
-import re
-from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from copdvae.errors import reason_of
 from copdvae.metrics.neighbours import GOLD_SIX, within_one
 from copdvae.report.files import Column, Frame, Study
-from copdvae.report.words import FIRST_METRIC, GOLD, KINDS, LABEL_METRICS, MEASURES, METHODS, METRICS, SPLITS, TARGETS
-
-DASH = "–"
-NUMBERS = (
-    "age",
-    "height_cm",
-    "pack_years",
-    "fev1_pp",
-    "fvc_pp",
-    "fev1_fvc",
-    "insp_lung_volume_l",
-    "exp_over_insp_volume",
-)  # mean and standard deviation
-SKEWED = ("emphysema_pct", "gas_trapping_pct")  # median and quartiles
-MOST_CATEGORIES = 12
-ALLOWED = {  # codes of warnings about what is refused unless a study asks for it
-    "gaps_filled": "of the subjects have slices that were made up between their neighbours, as allow_gaps asks",
-    "tilt_resampled": "of the subjects have a tilted scan that was sheared upright, as resample_tilt asks",
-    "other_study": "of the subjects have a pair of scans of two studies, as allow_other_study asks",
-}
-ONE_BY_ONE, NAMED = 3, 12  # a remark about more subjects is one line, with this many named
-CATEGORIES = ("gold", "smoking_status", "site", "scanner", "kernel")
-
-
-def number(value: Any, digits: int = 2) -> str:
-    """A number for reading: a true minus sign, a dash for what is missing."""
-    if value is None or not np.isfinite(value):
-        return DASH
-    text = f"{value:,.{digits}f}"
-    return text.lstrip("-") if float(text.replace(",", "")) == 0 else text.replace("-", "−")
-
-
-def percent(share: float) -> str:
-    return f"{share:.0%}".replace("%", "\u202f%")
-
-
-def interval(low: float, high: float, digits: int = 2) -> str:
-    return "" if np.isnan(low) or np.isnan(high) else f"{number(low, digits)} to {number(high, digits)}"
-
-
-def method_name(method: str) -> str:
-    return METHODS[method][0] if method in METHODS else method
-
-
-def target_name(target: str) -> str:
-    return TARGETS.get(target, target)
-
-
-def metric_name(metric: str) -> str:
-    return METRICS.get(metric, metric)
+from copdvae.report.shown import DASH, duration, hidden, interval, method_name, metric_name, number, percent, target_name
+from copdvae.report.words import FIRST_METRIC, GOLD, KINDS, LABEL_METRICS, MEASURES, TARGETS
 
 
 def summary(scores: Frame) -> Frame:
@@ -226,131 +174,6 @@ def difference_rows(study: Study) -> list[list[str]]:
     return rows
 
 
-def cohort_table(cohort: Frame, by: str, small: int = 0) -> dict[str, Any]:
-    """A "Table 1": a column for each value of `by` and one for all, rows of measures, and how many lack each.
-
-    Counts from 1 to `small` - 1 read "<small", and no figure is given for a column that has so few subjects. Where that leaves one
-    hidden count in a group, the next smallest is hidden with it, so that it cannot be had by subtraction.
-    """
-    labels = cohort[by].map(lambda value: label_of(by, value))
-    order = [label_of(by, value) for value in ordered(by, cohort[by].unique()) if label_of(by, value)]
-    columns = {label: cohort[labels == label] for label in order} | {"All": cohort}
-    counts = hide(np.array([len(columns[label]) for label in order]), small)
-    heads = [{"name": label, "n": n} for label, n in zip([*order, "All"], [*counts, str(len(cohort))], strict=True)]
-    shown = {label: part for (label, part), n in zip(columns.items(), [*counts, ""], strict=True) if not n.startswith("<")}
-    rows: list[dict[str, Any]] = []
-
-    def add(title: str, cells: dict[str, str], missing: int | None, indent: bool = False) -> None:
-        entry = {"label": title, "cells": [cells.get(label, DASH) for label in columns], "missing": hidden(missing, small)}
-        rows.append(entry | {"indent": indent})
-
-    for name in NUMBERS:
-        if name in cohort and by != name:
-            digits = 2 if cohort[name].abs().max() < 15 else 1
-            cells = {label: mean_sd(part[name], digits) for label, part in shown.items()}
-            add(MEASURES[name], cells, int(cohort[name].isna().sum()))
-        if name == "age" and "sex" in cohort:
-            known = {label: int(part["sex"].isin(["F", "M"]).sum()) for label, part in shown.items()}
-            cells = {label: share(int(part["sex"].eq("F").sum()), known[label], small) for label, part in shown.items()}
-            add("Women", cells, len(cohort) - known["All"])
-    for name in SKEWED:
-        if name in cohort:
-            add(MEASURES[name], {label: quartiles(part[name]) for label, part in shown.items()}, int(cohort[name].isna().sum()))
-    for name in CATEGORIES:
-        if name not in cohort or name == by or not 1 < cohort[name].nunique() <= MOST_CATEGORIES:
-            continue
-        values = pd.Series([label_of(name, value) for value in cohort[name]], cohort.index)
-        found = [label_of(name, value) for value in ordered(name, cohort[name].unique()) if label_of(name, value)]
-        tallies = {label: hide(np.array([(values[part.index] == v).sum() for v in found]), small) for label, part in shown.items()}
-        add(MEASURES.get(name, name.replace("_", " ").capitalize()), dict.fromkeys(columns, ""), int((values == "").sum()))
-        for place, value in enumerate(found):
-            add(value, {label: percent_of(tallies[label][place], len(part)) for label, part in shown.items()}, None, indent=True)
-    return {"heads": heads, "rows": rows}
-
-
-def label_of(column: str, value: Any) -> str:
-    """A category for reading; empty where it is missing."""
-    if value is None or value == "" or (isinstance(value, float) and np.isnan(value)):
-        return ""
-    if column == "gold":
-        return GOLD.get(int(value), str(value))
-    if column == "split":
-        return SPLITS.get(str(value), str(value))
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def ordered(column: str, values: Iterable[Any]) -> list[Any]:
-    if column == "split":
-        order = list(SPLITS)
-        return sorted(values, key=lambda value: (order.index(value) if value in order else len(order), str(value)))
-    known = [value for value in values if label_of(column, value)]
-    numeric = all(isinstance(value, int | float | np.number) for value in known)
-    return sorted(known, key=None if numeric else str)
-
-
-def hidden(count: int | None, small: int) -> str:
-    if count is None:
-        return ""
-    return f"<{small}" if 0 < count < small else str(count)
-
-
-def hide(counts: np.ndarray, small: int) -> list[str]:
-    """Counts as text, the small ones hidden, and with a lone one the next smallest."""
-    secret = (counts > 0) & (counts < small)
-    text = [hidden(int(count), small) for count in counts]
-    if secret.sum() == 1 and (others := np.flatnonzero((counts > 0) & ~secret)).size:
-        text[others[counts[others].argmin()]] = "<more"
-    return ["hidden" if entry == "<more" else entry for entry in text]
-
-
-def percent_of(count: str, total: int) -> str:
-    return f"{count} ({percent(int(count) / total)})" if count.isdigit() and total else count
-
-
-def share(count: int, total: int, small: int) -> str:
-    return percent_of("hidden" if 0 < total - count < small else hidden(int(count), small), int(total))
-
-
-def mean_sd(values: Column, digits: int) -> str:
-    return f"{number(values.mean(), digits)} ({number(values.std(), digits)})" if values.notna().sum() > 1 else DASH
-
-
-def quartiles(values: Column) -> str:
-    if values.notna().sum() < 2:
-        return DASH
-    low, middle, high = values.quantile([0.25, 0.5, 0.75])
-    return f"{number(middle, 1)} ({number(low, 1)}–{number(high, 1)})"
-
-
-def flow(study: Study, small: int = 0) -> dict[str, Any]:
-    """How subjects came to be scored: listed, rejected by reason, split, with a value of each target."""
-    cohort, rejected = study.cohort, study.rejected
-    refused = 0 if rejected is None else rejected["subject_id"].nunique()
-    reasons = []
-    if rejected is not None:
-        expected = rejected.get("expected", pd.Series("", rejected.index))
-        counts = rejected.assign(expected=expected).groupby(["reason", "expected"], sort=False).size()
-        reasons = [
-            {"reason": str(reason).replace("_", " "), "n": hidden(int(n), small), "expected": expected}
-            for (reason, expected), n in counts.items()
-        ]
-    parts = []
-    if cohort is not None:
-        for part in ordered("split", [value for value in cohort["split"].unique() if value]):
-            own = cohort[cohort["split"] == part]
-            lines = [f"{target_name(t)}: {hidden(int(has_target(own, t).sum()), small)}" for t in TARGETS if t in own]
-            parts.append({"name": label_of("split", part).lower(), "n": hidden(len(own), small), "lines": lines})
-    kept = 0 if cohort is None else len(cohort)
-    extra = set() if rejected is None or cohort is None else set(rejected["subject_id"]) & set(cohort.index)
-    return {"listed": kept + refused - len(extra), "refused": refused, "kept": kept, "reasons": reasons, "parts": parts}
-
-
-def has_target(table: Frame, target: str) -> Column:
-    return table[target].isin(GOLD_SIX) if target == "gold" else table[target].notna()
-
-
 def confusions(study: Study, small: int = 0) -> list[dict[str, Any]]:
     """For each method a matrix of row shares over the six categories, pooled over seeds, and how often it is within one stage."""
     if study.predictions is None:
@@ -437,12 +260,6 @@ def run_rows(study: Study) -> list[dict[str, Any]]:
     return rows
 
 
-def duration(seconds: float | None) -> str:
-    if seconds is None:
-        return DASH
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
 def warnings_of(study: Study) -> list[str]:
     """What a reader must know before anything else."""
     collapsed = [(run, str(run.facts["collapse"])) for run in study.runs if run.facts.get("collapse")]
@@ -469,59 +286,4 @@ def sources(study: Study) -> list[str]:
             gaps = f"{number(facts['mean'], 3)} on average, {number(facts['largest'], 3)} at most"
             line += f" Measured less the table's own column: {gaps} ({facts['n']} subjects)."
         lines.append(line)
-    return lines
-
-
-def scan_warnings(study: Study) -> list[tuple[str, str]]:
-    """What ingest remarked about subjects that it kept; what it remarked about many is one line, with the first one's words."""
-    if study.cohort is None or "warnings" not in study.cohort:
-        return []
-    by_code: dict[str, list[tuple[str, str]]] = {}
-    for subject, texts in study.cohort["warnings"].items():
-        for text in re.split(r"(?<=\]); ", texts) if texts else ():
-            by_code.setdefault(reason_of(text, default=text), []).append((str(subject), text))
-    lines: list[tuple[str, str]] = []
-    for said in sorted(by_code.values(), key=len):
-        subjects = list(dict.fromkeys(subject for subject, _ in said))
-        if len(subjects) > ONE_BY_ONE:
-            named = ", ".join(subjects[:NAMED]) + (" and more" if len(subjects) > NAMED else "")
-            lines.append((f"{len(subjects)} subjects", f"{said[0][1]} (the first one's; all: {named})"))
-        else:
-            lines += said
-    return lines
-
-
-def resampled(study: Study, small: int) -> list[str]:
-    """How many subjects were kept because the study allows what is refused otherwise."""
-    if study.cohort is None or "warnings" not in study.cohort:
-        return []
-    said, lines = study.cohort["warnings"].fillna("").astype(str), []
-    for code, words in ALLOWED.items():
-        if count := int(said.str.contains(f"[{code}]", regex=False).sum()):
-            lines.append(f"{f'Fewer than {small}' if count < small else count} {words} ({code.replace('_', ' ')}).")
-    return lines
-
-
-def quality_rows(study: Study, small: int = 0) -> list[dict[str, str]]:
-    """How often each flag of qc.csv is there, among subjects that were kept and among the others."""
-    if study.quality is None:
-        return []
-    states, lists = (study.quality[name].tolist() for name in ("state", "flags"))
-    counts: dict[str, Counter[str]] = {}
-    for state, flags in zip(states, lists, strict=True):
-        for flag in flags.split():
-            counts.setdefault(flag, Counter())["kept" if state == "kept" else "out"] += 1
-    rows = sorted(counts.items(), key=lambda entry: (-entry[1].total(), entry[0]))
-    return [{"flag": flag, "kept": hidden(found["kept"], small), "out": hidden(found["out"], small)} for flag, found in rows]
-
-
-def flat(mapping: dict[str, Any], before: str = "") -> list[tuple[str, str]]:
-    """Nested settings as lines of dotted key and value."""
-    lines: list[tuple[str, str]] = []
-    for key, value in mapping.items():
-        if isinstance(value, dict):
-            lines += flat(value, f"{before}{key}.")
-        else:
-            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            lines.append((f"{before}{key}", f"{value:.4g}" if isinstance(value, float) else text))
     return lines

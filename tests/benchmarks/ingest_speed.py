@@ -29,8 +29,10 @@ ARCHIVE = "ct/lidc_idri_0001_full_dicom.tar.xz"
 def copdvae_chain():
     import SimpleITK  # noqa: F401  readers import it when they are called
 
-    from copdvae.prepare.ingest import Task, load_subject, prepare_subject
+    from copdvae.prepare.cached import load_subject
+    from copdvae.prepare.ingest import prepare_subject
     from copdvae.prepare.settings import IngestConfig
+    from copdvae.prepare.task import Task
     from copdvae.read import dicom  # noqa: F401
     from copdvae.read.manifest import COLUMNS
 
@@ -48,7 +50,7 @@ def copdvae_chain():
 def scan_chain():
     import SimpleITK  # noqa: F401
 
-    from copdvae.prepare.ingest import prepare_scan
+    from copdvae.prepare.scans import prepare_scan
     from copdvae.prepare.settings import IngestConfig
     from copdvae.read import dicom  # noqa: F401
 

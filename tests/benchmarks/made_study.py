@@ -9,10 +9,13 @@ import pandas as pd
 from safetensors.numpy import save
 
 from copdvae.errors import coded
-from copdvae.files import digest_of, write_csv
+from copdvae.files import digest_of, in_order, write_csv
 from copdvae.phantom import phantom
-from copdvae.prepare.ingest import IngestConfig, Task, identify, in_order, ingest, load_subject
+from copdvae.prepare.cached import identify, load_subject
+from copdvae.prepare.ingest import ingest
 from copdvae.prepare.seal import sealed
+from copdvae.prepare.settings import IngestConfig
+from copdvae.prepare.task import Task
 from copdvae.read.manifest import COLUMNS
 
 SLICES = 3  # of a linked scan: the fewest that have even steps

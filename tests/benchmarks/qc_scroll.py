@@ -20,7 +20,8 @@ import pandas as pd
 from machine import machine
 from made_study import cached_many, few_subjects, linked_manifest
 
-from copdvae.prepare.ingest import IngestConfig, ingest
+from copdvae.prepare.ingest import ingest
+from copdvae.prepare.settings import IngestConfig
 from copdvae.read.manifest import read_manifest
 from copdvae.report import qc
 

@@ -23,7 +23,7 @@ import yaml
 from machine import machine
 from made_study import SLICES, cached_many, few_subjects, linked_manifest, many_phenotypes
 
-from copdvae.prepare.ingest import IngestConfig
+from copdvae.prepare.settings import IngestConfig
 from copdvae.read.manifest import read_manifest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -43,7 +43,9 @@ look();
 INDEX = """if 1:
     import sys
     from pathlib import Path
-    from copdvae.prepare.ingest import IngestConfig, Outcome, Task, make_index, write_changed
+    from copdvae.prepare.ingest import make_index, write_changed
+    from copdvae.prepare.settings import IngestConfig
+    from copdvae.prepare.task import Outcome, Task
     from copdvae.read.manifest import read_manifest
     root = Path(sys.argv[1])
     rows = read_manifest(root / "manifest.csv").scans.to_dict("records")

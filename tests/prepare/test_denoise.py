@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from chests import chest, save_nifti
 
+from copdvae.prepare.cached import load_metadata, load_subject
 from copdvae.prepare.denoise import denoised, told
 from copdvae.prepare.describe import describe_ct
-from copdvae.prepare.ingest import ingest, load_metadata, load_subject
+from copdvae.prepare.ingest import ingest
 from copdvae.prepare.settings import IngestConfig
 
 

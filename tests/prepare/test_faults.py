@@ -16,12 +16,14 @@ from chests import chest, save_nifti
 from copdvae.errors import CopdvaeError
 from copdvae.files import replacing, write_text
 from copdvae.prepare import ingest as module
-from copdvae.prepare.ingest import IngestConfig, ingest, load_subject
+from copdvae.prepare.cached import load_subject
+from copdvae.prepare.ingest import ingest
+from copdvae.prepare.settings import IngestConfig
 
 SMALL = IngestConfig(grid=32)  # 99 KB a subject
 INGEST = (
     "import sys; from pathlib import Path; from copdvae.errors import CopdvaeError\n"
-    "from copdvae.prepare.ingest import IngestConfig, ingest\n"
+    "from copdvae.prepare.ingest import ingest; from copdvae.prepare.settings import IngestConfig\n"
     "try: ingest(Path(sys.argv[1]), Path(sys.argv[2]), IngestConfig(grid=32))\n"
     "except CopdvaeError as error: print(error); raise SystemExit(1)"
 )

@@ -20,7 +20,11 @@ from safetensors import safe_open
 from copdvae.errors import CopdvaeError
 from copdvae.files import is_alive
 from copdvae.prepare import ingest as module
-from copdvae.prepare.ingest import IngestConfig, Outcome, Task, ingest, load_subject, run_in_processes
+from copdvae.prepare.cached import load_subject
+from copdvae.prepare.ingest import ingest
+from copdvae.prepare.settings import IngestConfig
+from copdvae.prepare.task import Outcome, Task
+from copdvae.prepare.workers import run_in_processes
 from copdvae.read import read_ct
 
 SMALL = IngestConfig(grid=32)
@@ -307,7 +311,7 @@ def test_a_run_killed_at_any_moment_and_started_again_ends_with_the_same_bytes(t
     manifest, cache, _ = study
     target = tmp_path / "cache"
     code = (
-        "from pathlib import Path; from copdvae.prepare.ingest import IngestConfig, ingest\n"
+        "from pathlib import Path; from copdvae.prepare.ingest import ingest; from copdvae.prepare.settings import IngestConfig\n"
         f"ingest(Path({str(manifest)!r}), Path({str(target)!r}), IngestConfig(grid=32), workers={workers})"
     )
     killed = 0

@@ -13,7 +13,9 @@ from pydicom.dataset import Dataset
 from typer.testing import CliRunner
 
 from copdvae.cli import app
-from copdvae.prepare.ingest import IngestConfig, ingest, load_metadata, load_subject
+from copdvae.prepare.cached import load_metadata, load_subject
+from copdvae.prepare.ingest import ingest
+from copdvae.prepare.settings import IngestConfig
 from copdvae.prepare.validate import validate
 from copdvae.read import check_ct
 

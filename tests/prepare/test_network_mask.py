@@ -15,7 +15,8 @@ from chests import SHAPE, SPACING, chest, lungs, save_nifti
 
 from copdvae.errors import ConfigError, CopdvaeError
 from copdvae.prepare import network_mask as module
-from copdvae.prepare.ingest import ingest, settings_digest
+from copdvae.prepare.cached import settings_digest
+from copdvae.prepare.ingest import ingest
 from copdvae.prepare.lungs import LEFT, RIGHT, LungError
 from copdvae.prepare.network_mask import load_network, load_state, lungmask_lungs, marked
 from copdvae.prepare.settings import IngestConfig

@@ -4,24 +4,19 @@ import pytest
 
 from copdvae.methods import methods
 from copdvae.metrics.neighbours import GOLD_SIX
+from copdvae.report.cohort import cohort_table, flow, resampled, scan_warnings
 from copdvae.report.files import Run, Study, read_study
+from copdvae.report.shown import duration, hide, number
 from copdvae.report.tables import (
     agreement,
     best_of,
-    cohort_table,
     confusions,
     difference_rows,
-    duration,
     first_scores,
-    flow,
-    hide,
     label_tables,
     middle_seed,
-    number,
     other_scores,
-    resampled,
     result_table,
-    scan_warnings,
     summary,
     warnings_of,
 )
