@@ -23,7 +23,7 @@ from copdvae.checkpoint import load_checkpoint, save_checkpoint
 from copdvae.config import read_yaml
 from copdvae.errors import ConfigError, CopdvaeError, printable
 from copdvae.files import escape, read_csv, unescape, write_csv
-from copdvae.prepare import ingest as module
+from copdvae.prepare import scans as module
 from copdvae.prepare.cached import load_metadata, load_subject
 from copdvae.prepare.ingest import ingest
 from copdvae.prepare.scans import prepare_scan

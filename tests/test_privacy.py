@@ -68,7 +68,7 @@ if __name__ == "__main__":
     threading.Thread(target=watch, daemon=True).start()
     from copdvae.cli import app
     from copdvae.errors import CopdvaeError
-    from copdvae.prepare import ingest as module
+    from copdvae.prepare import scans as module
 
     def command(*words):
         try:

@@ -124,9 +124,7 @@ def read_elements(data: bytes, place: int, first: int, limit: int, implicit: boo
             place = after_items(data, start, implicit, DEEPEST)
             continue
         place = start + length
-        if tag in types:
-            if place > len(data):
-                break
+        if tag in types:  # one that the bytes do not hold ends this, too
             kind = kind or implicit_type(types[tag], values)
             if kind not in types[tag]:
                 break

@@ -15,7 +15,7 @@ from chests import chest, save_nifti
 
 from copdvae.errors import CopdvaeError
 from copdvae.files import replacing, write_text
-from copdvae.prepare import ingest as module
+from copdvae.prepare import cached, scans
 from copdvae.prepare.cached import load_subject
 from copdvae.prepare.ingest import ingest
 from copdvae.prepare.settings import IngestConfig
@@ -156,7 +156,7 @@ def test_a_scan_that_vanishes_costs_its_own_subject_alone_and_comes_back(study, 
 
         return call
 
-    name = {"hashed": "source_hash", "read": "read_ct"}[when]
+    module, name = {"hashed": (cached, "source_hash"), "read": (scans, "read_ct")}[when]
     with monkeypatch.context() as patched:
         patched.setattr(module, name, vanishing(getattr(module, name)))
         result = ingest(own, tmp_path / "cache", SMALL)
@@ -171,7 +171,7 @@ def test_a_scan_that_vanishes_costs_its_own_subject_alone_and_comes_back(study, 
 @pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EACCES, errno.ENOENT])
 def test_a_disk_that_refuses_to_read_costs_one_subject(study, tmp_path, monkeypatch, number):
     manifest, _ = study
-    monkeypatch.setattr(module, "prepare_scan", refuse_to_read(number))
+    monkeypatch.setattr(scans, "prepare_scan", refuse_to_read(number))
     result = ingest(manifest, tmp_path / "cache", SMALL)
     assert set(result.rejected["reason"]) == {"unreadable"}
     assert set(result.rejected["detail"]) == {os.strerror(number)}

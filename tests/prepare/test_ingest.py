@@ -19,6 +19,7 @@ from safetensors import safe_open
 
 from copdvae.errors import CopdvaeError
 from copdvae.files import is_alive
+from copdvae.prepare import cached
 from copdvae.prepare import ingest as module
 from copdvae.prepare.cached import load_subject
 from copdvae.prepare.ingest import ingest
@@ -122,7 +123,7 @@ def test_what_no_longer_fits_is_made_again(tmp_path, change, monkeypatch):
     elif change == "truncated":
         file.write_bytes(whole[:-100])
     elif change == "version":
-        monkeypatch.setattr(module, "__version__", "9.9")
+        monkeypatch.setattr(cached, "__version__", "9.9")
     again = ingest(manifest, cache, config)
     assert (again.made, again.kept) == {"scan": (1, 1), "grid": (2, 0), "truncated": (1, 1), "version": (2, 0)}[change]
     assert load_subject(file)[0].shape == (1, *[config.grid] * 3)
