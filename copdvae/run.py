@@ -58,6 +58,7 @@ from copdvae.tables import (
     phenotypes_of,
     truth_of,
     usable,
+    with_lacking_scans,
 )
 from copdvae.train import Cohort, RunConfig, train_run
 
@@ -225,6 +226,7 @@ def evaluate(study: Study) -> pd.DataFrame:
         leaking |= {config.method.name} if config.method.leaks else set()
         told = facts["readout"] in ("u", "all") and not config.method.leaks
         leading += [config.method.name] if told and config.method.name not in leading else []
+    tables = with_lacking_scans(tables, {name: set(latents.index) for name, seeds in runs.items() for latents, _ in seeds.values()})
     everything |= {name: {"": found} for name, found in baselines(truth, study.evaluate).items()}
     for method, found in everything.items():
         rows += score_rows(method, found, truth, tops, study.evaluate)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -165,6 +166,26 @@ def test_planted_faults_are_rejected_and_expected_and_nothing_else_is(finished):
 
 
 @pytest.mark.slow
+def test_subjects_whom_a_method_leaves_out_for_want_of_a_scan_are_told_of(finished, tmp_path):
+    root = tmp_path / "study"
+    shutil.copytree(finished, root, ignore=shutil.ignore_patterns("runs"))
+    manifest = pd.read_csv(root / "study/manifest.csv", dtype=str, keep_default_na=False)
+    kept = load_tables(load_study(root)).index.index
+    lacking = list(kept[[2, 9, 30]])
+    manifest.loc[manifest["subject_id"].isin(lacking), ["exp_path", "exp_mask_path", "exp_series"]] = ""
+    manifest.to_csv(root / "study/manifest.csv", index=False)
+    alone = {"method": {"method": "beta_vae"}, "input": {"channels": ["insp"]}}
+    settings = TINY | {"methods": [{"method": {"method": "vae"}}, alone], "input": {"incomplete": "exclude"}}
+    (root / "study.yaml").write_text(yaml.safe_dump(settings))
+    run(load_study(root), workers=1)
+    rejected = pd.read_csv(root / "rejected.csv", dtype=str)
+    told = rejected[rejected["stage"] == "training"]
+    assert list(told["subject_id"]) == lacking
+    assert set(told["reason"]) == {"lacks_scan"}
+    assert set(told["detail"]) == {"only insp was prepared; vae: trained on more, and leaves the subject out"}
+    assert len(read_study(root).rejected) == len(rejected)
+
+
 def test_no_subject_is_on_two_sides_and_training_knows_no_label_of_a_test_subject(finished):
     from copdvae.tables import cohort_labels
 
