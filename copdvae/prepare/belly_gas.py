@@ -16,8 +16,8 @@ WALLS_HU = (-400.0, -550.0, -650.0, -725.0, -775.0, -825.0, -865.0)  # the first
 LUNG_ML = 100.0
 GAS_ML = 5.0
 BULLA_ML = 10.0
-LARGE_ML = 50.0  # a part that decides figures: it is gas only if it is as thin as air is in this scan
-AIR_HU = (-990.0, -960.0)  # at most, the median of a large part's core: what the trachea reads and a little more
+LARGE_ML = 50.0  # what decides figures
+AIR_HU = (-990.0, -975.0)  # at most, the median of a part's core: what the trachea reads and a little more
 WALL_HU = 50.0  # brighter than these lungs: what parts gas from them is a wall, and not their own noise
 LUNG_BELOW_MM = 15.0  # under a voxel: more than the half-dark ring below a bubble
 BESIDE_MM = 15.0
@@ -28,7 +28,7 @@ def belly_gas(air: np.ndarray, hu: np.ndarray, spacing: np.ndarray, trachea_hu: 
     """Which part of the air is gas below the lungs, with its wall's half-dark ring: bool.
 
     Parted at lower and lower thresholds, and then, where noise has holes in a wall, after the air was worn by a voxel. Emphysema at the
-    bases has no lung below it either: a large part must be as thin as the air in the trachea, and what parts it from the lungs be a wall.
+    bases has no lung below it either: a part must be as thin as the air in the trachea, and what parts it from the lungs be a wall.
     """
     gas = np.zeros_like(air)
     if not air.any():
@@ -48,7 +48,7 @@ def belly_gas(air: np.ndarray, hu: np.ndarray, spacing: np.ndarray, trachea_hu: 
             lung = (sizes * spacing.prod() > LUNG_ML * 1000) & ~gassy
             for number in np.flatnonzero(gassy).tolist():
                 part, ring = parts == number, int(wear) + int(wear or wall != WALLS_HU[0])
-                if not is_air(part, hu, spacing, trachea_hu) or lung_below(parts, number, lung) >= 0.2:
+                if not is_air(part, hu, trachea_hu) or lung_below(parts, number, lung) >= 0.2:
                     continue
                 if ring and not is_walled(part, dark, hu, ring, lung_hu):
                     continue
@@ -56,10 +56,8 @@ def belly_gas(air: np.ndarray, hu: np.ndarray, spacing: np.ndarray, trachea_hu: 
     return gas
 
 
-def is_air(part: np.ndarray, hu: np.ndarray, spacing: np.ndarray, trachea_hu: float | None) -> bool:
-    """Whether a part, if it is large, reads like the scan's own air: emphysema is 20 HU and more above that."""
-    if np.count_nonzero(part) * spacing.prod() < LARGE_ML * 1000:
-        return True
+def is_air(part: np.ndarray, hu: np.ndarray, trachea_hu: float | None) -> bool:
+    """Whether a part reads like the scan's own air: emphysema is 20 HU and more above that."""
     core = worn(part, CROSS)
     most = AIR_HU[0] if trachea_hu is None else float(np.clip(trachea_hu + 10, *AIR_HU))
     return float(np.median(hu[core if core.any() else part])) <= most

@@ -169,7 +169,7 @@ def lung_parts(air: np.ndarray, hu: np.ndarray, spacing: np.ndarray, trachea_hu:
     for number in np.nonzero(volumes)[0].tolist():
         if volumes[number] <= CRUMB_ML:
             sizes[number] = 0
-        elif gas[number] and is_air(parts == number, hu, spacing, trachea_hu):
+        elif gas[number] and is_air(parts == number, hu, trachea_hu):
             if volumes[number] < BULLA_ML or lung_below(parts, number, lung) < 0.5:
                 sizes[number] = 0
         elif volumes[number] < 50 and np.percentile(hu[parts == number], 10) <= -930:

@@ -88,8 +88,6 @@ def plain_header(data: bytes, types: Types = TYPES, limit: int = FLOAT_PIXELS) -
     try:
         place = read_elements(data, 132, META, META + 0x10000, False, types, values)
         implicit = is_implicit(values.get(SYNTAX))
-        if implicit and looks_explicit(data, place):
-            return None
         place = read_elements(data, place, META + 0x10000, limit, implicit, types, values)
         return PlainHeader(values, pixels_at(data, place, implicit) if limit == FLOAT_PIXELS else (0, 0))
     except NotPlain:
@@ -186,17 +184,15 @@ def pixels_at(data: bytes, place: int, implicit: bool) -> tuple[int, int]:
 
 
 def is_implicit(syntax: Any) -> bool:
-    """Whether elements are written without their types."""
+    """Whether elements are written without their types, by the file's word.
+
+    pydicom sees through a file that has types all the same: two capital letters, read as a length, lead past `FIRST_BYTES`.
+    """
     if syntax == ImplicitVRLittleEndian:
         return True
     if syntax == ExplicitVRLittleEndian or str(syntax or "").startswith(ENCAPSULATED):
         return False
     raise NotPlain
-
-
-def looks_explicit(data: bytes, place: int) -> bool:
-    """Whether pydicom takes what begins at `place` for written with types, whatever its transfer syntax says."""
-    return data[place + 4 : place + 6].isupper()
 
 
 @lru_cache(maxsize=4096)

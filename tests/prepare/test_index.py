@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from pydicom import dcmread, dcmwrite
+from pydicom.uid import ImplicitVRLittleEndian
 from typer.testing import CliRunner
 
 from copdvae.cli import app
@@ -130,6 +132,29 @@ def test_what_cannot_be_placed_is_listed_with_its_reason(tmp_path):
     ]  # fmt: skip
     assert dict(result.left_out) == {"scout views": 1}
     assert not any(secret in describe(result) for secret in SECRETS)
+
+
+def test_of_two_series_the_original_is_proposed_and_not_the_one_made_of_it(tmp_path):
+    scan(tmp_path / "a", "1.2.3.10", SliceThickness="5")
+    scan(tmp_path / "b", "1.2.3.11", SliceThickness="1", ImageType=["DERIVED", "SECONDARY", "AXIAL"])
+    result = index(tmp_path, tmp_path / "manifest.csv")
+    assert ([row["insp_path"] for row in rows(result)], result.unplaced) == (["a"], [])
+
+
+def test_a_patient_is_one_however_files_are_written(tmp_path):
+    """With types or without, plainly or so that only pydicom reads them."""
+    named = dict(patient="SECRET-\u00c5", SpecificCharacterSet="ISO_IR 100")
+    scan(tmp_path / "a", "1.2.3.10", SeriesDescription="INSP", **named)
+    scan(tmp_path / "b", "1.2.3.11", SeriesDescription="EXP", **named)
+    scan(tmp_path / "c", "1.2.3.12", study="1.2.3.2", date="20010601", PatientComments="x" * FIRST_BYTES, **named)
+    for path in (tmp_path / "b").iterdir():
+        dataset = dcmread(path)
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+        dcmwrite(path, dataset, implicit_vr=True, little_endian=True)
+    result = index(tmp_path, tmp_path / "manifest.csv")
+    assert [(row["subject_id"], row["visit"], row["insp_path"], row.get("exp_path")) for row in rows(result)] == [
+        ("S0001", "1", "a", "b"), ("S0001", "2", "c", None),
+    ]  # fmt: skip
 
 
 def test_an_expiratory_tie_leaves_the_inspiratory_scan_in_place(tmp_path):
