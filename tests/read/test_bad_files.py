@@ -97,6 +97,13 @@ def test_row_51_a_metaimage_with_a_spacing_of_nothing_or_less_or_in_another_unit
     assert reason_of(mha(tmp_path, pair)) == "bad_spacing"
 
 
+def assert_read_or_refused(path, reason):
+    """A file that is read has to be the one that was written."""
+    assert reason_of(path) == reason
+    if not reason:
+        assert_reads_the_world(read_ct(path))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
@@ -116,11 +123,7 @@ def test_row_51_a_metaimage_with_a_spacing_of_nothing_or_less_or_in_another_unit
     ],
 )  # fmt: skip
 def test_rows_50_and_51_fields_of_a_nrrd_that_would_change_the_image_are_read_or_refused(tmp_path, old, new, reason):
-    """A file that is read has to be the one that was written."""
-    path = nrrd(tmp_path, (old, new))
-    assert reason_of(path) == reason
-    if not reason:
-        assert_reads_the_world(read_ct(path))
+    assert_read_or_refused(nrrd(tmp_path, (old, new)), reason)
 
 
 @pytest.mark.parametrize(
@@ -139,10 +142,7 @@ def test_rows_50_and_51_fields_of_a_nrrd_that_would_change_the_image_are_read_or
     ],
 )  # fmt: skip
 def test_fields_of_a_metaimage_that_would_change_the_image_are_read_or_refused(tmp_path, old, new, reason):
-    path = mha(tmp_path, (old, new))
-    assert reason_of(path) == reason
-    if not reason:
-        assert_reads_the_world(read_ct(path))
+    assert_read_or_refused(mha(tmp_path, (old, new)), reason)
 
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha", ".nhdr", ".mhd"])

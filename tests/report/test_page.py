@@ -2,13 +2,13 @@ import json
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from fake_study import HOSTILE
+from page_parser import PageParser
 from plotly.offline import get_plotlyjs
 
 from copdvae.errors import CopdvaeError
@@ -22,31 +22,23 @@ SECTIONS = [
 ]  # fmt: skip
 
 
-class Page(HTMLParser):
-    """The page's text, tags and attributes; scripts and styles apart."""
+class Page(PageParser):
+    """The page's tags and scripts, too; Plotly is counted and taken out."""
 
     def __init__(self, path: Path):
-        super().__init__()
-        source, plotly = path.read_text(encoding="utf-8"), get_plotlyjs()
-        self.plotly, self.source = source.count(plotly), source.replace(plotly, "")
-        self.tags, self.attributes, self.text, self.inside = [], [], "", []
-        self.scripts = ""
+        super().__init__(path)
+        plotly = get_plotlyjs()
+        self.plotly, self.source = self.source.count(plotly), self.source.replace(plotly, "")
+        self.tags, self.scripts = [], ""
         self.feed(self.source)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        self.attributes += [(tag, name, value) for name, value in attrs]
-        if tag in ("script", "style"):
-            self.inside.append(tag)
-
-    def handle_endtag(self, tag):
-        if self.inside and self.inside[-1] == tag:
-            self.inside.pop()
+        super().handle_starttag(tag, attrs)
 
     def handle_data(self, data):
-        if not self.inside:
-            self.text += data
-        elif self.inside[-1] == "script":
+        super().handle_data(data)
+        if self.inside and self.inside[-1] == "script":
             self.scripts += data
 
     def words(self):

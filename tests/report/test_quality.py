@@ -2,12 +2,12 @@
 
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
 from browser import browser, missing
+from page_parser import PageParser
 from safetensors.numpy import save
 from typer.testing import CliRunner
 
@@ -36,32 +36,25 @@ ROWS = [  # subject, warnings, volume, ratio, LAA-950
 ]
 
 
-class Page(HTMLParser):
-    """Subjects (their attributes and text), everything else's text and all attributes."""
+class Page(PageParser):
+    """Subjects, too: their attributes, text and number of pictures."""
 
     def __init__(self, path):
-        super().__init__()
-        self.source, self.subjects, self.attributes, self.text, self.inside = path.read_text(encoding="utf-8"), [], [], "", []
+        super().__init__(path)
+        self.subjects = []
         self.feed(self.source)
 
     def handle_starttag(self, tag, attrs):
-        self.attributes += [(tag, name, value) for name, value in attrs]
+        super().handle_starttag(tag, attrs)
         if tag == "li" and "data-subject" in dict(attrs):
             self.subjects.append(dict(attrs) | {"text": "", "pictures": 0})
         if tag == "img":
             self.subjects[-1]["pictures"] += 1
-        if tag in ("script", "style"):
-            self.inside.append(tag)
-
-    def handle_endtag(self, tag):
-        if self.inside and self.inside[-1] == tag:
-            self.inside.pop()
 
     def handle_data(self, data):
-        if not self.inside:
-            self.text += data
-            if self.subjects:
-                self.subjects[-1]["text"] += data
+        super().handle_data(data)
+        if self.subjects and not self.inside:
+            self.subjects[-1]["text"] += data
 
     def by_name(self):
         return {subject["data-subject"]: subject for subject in self.subjects}
