@@ -31,6 +31,7 @@ bench: $(READY)  ## speed and memory, side by side; writes docs/benchmarks/
 	$(BIN)/python tests/benchmarks/command_speed.py phantom
 	$(BIN)/python tests/benchmarks/qc_scroll.py
 	$(BIN)/python tests/benchmarks/scale.py
+	$(BIN)/python tests/benchmarks/phantom_lungs.py
 
 experiment: $(READY)  ## the full synthetic experiment, three seeds: some 45 minutes
 	$(BIN)/copdvae run configs/synthetic.yaml --root demo --jobs 2

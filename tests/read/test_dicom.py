@@ -96,11 +96,12 @@ def test_a_fractional_slope_is_not_rounded(tmp_path):
         (dict(PixelPaddingValue=("US", 65036), PixelRepresentation=1, RescaleIntercept=0), -500, True),  # an unsigned tag, signed pixels
         (dict(PixelPaddingValue=("US", 0)), 0, False),
         (dict(PixelRepresentation=1), -2048, False),  # no tag: thinner than air is padding
+        (dict(PixelRepresentation=1, RescaleSlope=0.5), -4096, False),  # the same where voxels are no whole numbers
         (dict(PixelPaddingValue=("US", 3000)), 3000, True),  # the tag alone can tell
         (dict(PixelPaddingValue=("US", 2990), PixelPaddingRangeLimit=("US", 3010)), 3000, True),
         (dict(PixelPaddingValue=("US", 63536), BitsStored=12, HighBit=11), 63536, False),  # more bits than are stored
     ],
-    ids=["unsigned_tag", "zero", "no_tag", "bright", "range", "wide"],
+    ids=["unsigned_tag", "zero", "no_tag", "no_tag_halves", "bright", "range", "wide"],
 )
 def test_padding_becomes_air_and_nothing_else_does(tmp_path, values, corner, tissue):
     def change(dataset, number):
@@ -111,7 +112,7 @@ def test_padding_becomes_air_and_nothing_else_does(tmp_path, values, corner, tis
                 setattr(dataset, keyword, value)
 
     def raw(hu):
-        pixels = hu - values.get("RescaleIntercept", -1024)
+        pixels = (hu - values.get("RescaleIntercept", -1024)) / values.get("RescaleSlope", 1)
         pixels[0, 0] = corner
         return pixels
 
