@@ -226,7 +226,8 @@ def evaluate(study: Study) -> pd.DataFrame:
         leaking |= {config.method.name} if config.method.leaks else set()
         told = facts["readout"] in ("u", "all") and not config.method.leaks
         leading += [config.method.name] if told and config.method.name not in leading else []
-    tables = with_lacking_scans(tables, {name: set(latents.index) for name, seeds in runs.items() for latents, _ in seeds.values()})
+    encoded = {name: set(latents.index) for name, seeds in runs.items() for latents, _ in seeds.values()}
+    tables = with_lacking_scans(tables, encoded, {config.method.name: config.input.channels for config in plan(study, tables)})
     everything |= {name: {"": found} for name, found in baselines(truth, study.evaluate).items()}
     for method, found in everything.items():
         rows += score_rows(method, found, truth, tops, study.evaluate)

@@ -87,12 +87,12 @@ def left_out(study: Study, found: Phenotypes) -> pd.DataFrame:
     return table.assign(expected=answers).sort_values(["subject_id", "stage"], ignore_index=True)
 
 
-def with_lacking_scans(tables: Tables, encoded: dict[str, set[str]]) -> Tables:
+def with_lacking_scans(tables: Tables, encoded: dict[str, set[str]], needs: dict[str, tuple[str, ...]]) -> Tables:
     """The same, those added to `rejected` whom a method has no codes of: they lack a scan, and `input: incomplete` leaves them out."""
     rows = []
     for subject, visit, has in tables.index.reset_index()[["subject_id", "visit", "channels"]].astype(str).itertuples(index=False):
-        if methods := [name for name, subjects in encoded.items() if subject not in subjects]:
-            detail = f"only {has.replace('+', ' and ')} was prepared; {', '.join(methods)}: trained on more, and leaves the subject out"
+        if methods := [f"{name} needs {' and '.join(needs[name])}" for name, subjects in encoded.items() if subject not in subjects]:
+            detail = f"only {has.replace('+', ' and ')} was prepared; {'; '.join(methods)}"
             rows.append((subject, visit, "training", "lacks_scan", detail, "yes"))  # the study asks for it
     added = pd.DataFrame(rows, columns=list(tables.rejected.columns))
     return replace(tables, rejected=pd.concat([tables.rejected, added], ignore_index=True))

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 import pydicom
+from pydicom.dataelem import RawDataElement
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.multival import MultiValue
@@ -22,7 +23,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from copdvae.errors import ReadError
-from copdvae.read.dicom_plain import FIRST_BYTES, PIXEL_TYPES, PlainHeader, plain_header
+from copdvae.read.dicom_plain import FIRST_BYTES, PIXEL_TYPES, PlainHeader, plain_header, tag_of
 
 Header = pydicom.Dataset | PlainHeader
 CT, ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2", ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
@@ -204,7 +205,7 @@ def _may_be_ct(path: Path) -> bool:
 def why_not(dataset: Header) -> str:
     """Why this is no CT image with grey values, or ""."""
     kind, image_type = kind_of(dataset), [str(word).upper() for word in several(dataset.get("ImageType"))]
-    if kind not in (CT, *ENHANCED_CT) or str(dataset.get("Modality") or "CT") != "CT":
+    if kind not in (CT, *ENHANCED_CT) or (identity(dataset, "Modality") or "CT") != "CT":
         return CAPTURE if kind.startswith(CAPTURES) else OBJECT
     if any(scout in word for word in image_type for scout in SCOUTS):
         return SCOUT
@@ -240,7 +241,7 @@ def _slice(path: Path, dataset: Header, part10: bool, pixels: PixelPlace) -> Sli
         series=series_name(uid),
         series_uid=uid,
         instance=str(dataset.get("SOPInstanceUID") or ""),
-        patient=str(dataset.get("PatientID") or ""),
+        patient=identity(dataset, "PatientID"),
         frames=int(dataset.get("NumberOfFrames") or 1),
         position=numbers(dataset, "ImagePositionPatient", 3),
         orientation=numbers(dataset, "ImageOrientationPatient", 6),
@@ -253,7 +254,7 @@ def _slice(path: Path, dataset: Header, part10: bool, pixels: PixelPlace) -> Sli
         intercept=number(dataset, "RescaleIntercept"),
         rescale_type=plain(dataset.get("RescaleType")),
         lossy=str(dataset.get("LossyImageCompression") or "") == "01",
-        acquisition=str(dataset.get("AcquisitionNumber") or ""),
+        acquisition=plain(dataset.get("AcquisitionNumber") or ""),
         derived=is_derived(dataset.get("ImageType")),
         syntax=str(syntax or ""),
         pixels=pixels,
@@ -263,7 +264,7 @@ def _slice(path: Path, dataset: Header, part10: bool, pixels: PixelPlace) -> Sli
 
 def series_name(uid: str) -> str:
     """What a series is called in messages and manifests: a digest, because a UID leads back to a person; no number to a spreadsheet."""
-    return "s" + hashlib.sha256(uid.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return "s" + hashlib.sha256(uid.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 def is_derived(image_type: object) -> bool:
@@ -303,12 +304,30 @@ LOGGER, quiet = logging.getLogger("pydicom"), Quiet()
 
 def plain(value: object) -> str:
     """A header's words as they may be shown: printable, one line, at most 64 characters."""
-    words = " ".join(str(part) for part in several(value))
+    words = " ".join(texts(value))
     return " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())[:64]
 
 
+def identity(dataset: Header, keyword: str) -> str:
+    """What names a person, a place or a day, for comparison: to be asked for before any other use of the value.
+
+    Letters that the file's character set does not have are all one sign to pydicom, and two people one: then it is the bytes that count.
+    """
+    raw = dataset.get_item(tag_of(keyword)) if isinstance(dataset, pydicom.Dataset) else None
+    value = dataset.get(keyword)
+    words = "\\".join(texts(value))
+    if ("\ufffd" in words or isinstance(value, bytes)) and isinstance(raw, RawDataElement) and raw.value:
+        words = raw.value.decode("latin-1")
+    return words.strip("\0 ")
+
+
+def texts(value: object) -> list[str]:
+    """The words and numbers of a value; a sequence, which may say anything, has none."""
+    return [str(part) for part in several(value) if isinstance(part, str | int | float)]
+
+
 def several(value: object) -> list:
-    return [] if value is None else list(value) if isinstance(value, MultiValue | tuple) else [value]
+    return [] if value is None else list(value) if isinstance(value, MultiValue | list | tuple) else [value]
 
 
 def number(dataset: Header, keyword: str) -> float | None:

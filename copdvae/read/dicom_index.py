@@ -1,6 +1,6 @@
 """Headers by the hundred thousand: of each file of a PACS export only what tells whose it is, what it shows and where it lies.
 
-A header is read as far as ImageOrientationPatient (0020,0037), its values as bytes, and nothing is checked that reading the series will.
+A header is read as far as ImageOrientationPatient (0020,0037), and nothing is checked that reading the series will.
 """
 
 from collections import Counter
@@ -19,6 +19,7 @@ from copdvae.read.dicom_files import (
     Deflated,
     Header,
     HeaderStream,
+    identity,
     is_derived,
     kind_of,
     numbers,
@@ -38,6 +39,9 @@ KEYWORDS = (
     "ManufacturerModelName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "ContrastBolusAgent",
     "ContrastBolusAgentSequence", "BodyPartExamined", "SliceThickness", "KVP", "ProtocolName", "Exposure", "ConvolutionKernel",
     "StudyInstanceUID", "SeriesInstanceUID", "ImagePositionPatient", "ImageOrientationPatient",
+)  # fmt: skip
+IDENTITIES = (
+    "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "InstitutionName",
 )  # fmt: skip
 TYPES = types_of(KEYWORDS)
 DAMAGED, UNREADABLE = "damaged DICOM", "not readable"
@@ -94,29 +98,43 @@ class Index:
 
 def index_files(files: Iterable[Path]) -> Index:
     found = Index()
-    for path in files:
-        header = read_index_header(path)
-        if isinstance(header, str):
-            if header in (DAMAGED, UNREADABLE):
-                found.broken.append((path, header))
-            else:
-                found.left_out[header] += 1
-            continue
-        uid = str(header.get("SeriesInstanceUID") or "")
-        series = found.series.get(uid)
-        if series is None:
-            series = found.series[uid] = new_series(uid, header)
-        series.folders[path.parent] = series.folders.get(path.parent, 0) + 1
-        if kind_of(header) in one.ENHANCED_CT:
-            add_frames(series, path, found)
-        else:
-            position, orientation = numbers(header, "ImagePositionPatient", 3), numbers(header, "ImageOrientationPatient", 6)
-            series.add(position, orientation, is_derived(header.get("ImageType")))
+    with quiet:  # pydicom quotes a value whenever it is asked for
+        for path in files:
+            why = add_file(found, path)
+            if why in (DAMAGED, UNREADABLE):
+                found.broken.append((path, why))
+            elif why:
+                found.left_out[why] += 1
     return found
 
 
+def add_file(found: Index, path: Path) -> str:
+    """Put a CT slice to its series; in a word why this is none, or ""."""
+    header = read_index_header(path)
+    if isinstance(header, str):
+        return header
+    try:
+        add_slice(found, path, header)
+    except one.PARSE_ERRORS:
+        return DAMAGED
+    return ""
+
+
+def add_slice(found: Index, path: Path, header: Header) -> None:
+    uid = str(header.get("SeriesInstanceUID") or "")
+    series = found.series.get(uid) or new_series(uid, header)
+    enhanced, derived = kind_of(header) in one.ENHANCED_CT, is_derived(header.get("ImageType"))
+    position, orientation = numbers(header, "ImagePositionPatient", 3), numbers(header, "ImageOrientationPatient", 6)
+    found.series[uid] = series
+    series.folders[path.parent] = series.folders.get(path.parent, 0) + 1
+    if enhanced:
+        add_frames(series, path, found)
+    else:
+        series.add(position, orientation, derived)
+
+
 def read_index_header(path: Path) -> Header | str:
-    """The values of `KEYWORDS`, or in a word why this is no CT slice."""
+    """The values of `KEYWORDS`, or in a word why this is no CT slice. The caller keeps pydicom quiet."""
     try:
         with path.open("rb", buffering=0) as file:
             start = file.read(FIRST_BYTES)
@@ -136,12 +154,8 @@ def read_index_header(path: Path) -> Header | str:
 
 def careful_header(path: Path, part10: bool) -> Header:
     """The same by pydicom, however the file is written."""
-    with HeaderStream(path) as stream, quiet:
-        header = read_partial(stream, lambda tag, *_: tag > LAST, specific_tags=list(TYPES), force=not part10)
-        for keyword in KEYWORDS:  # what cannot be read is found here, while pydicom is quiet
-            header.get(keyword)
-            header.file_meta.get(keyword)
-    return header
+    with HeaderStream(path) as stream:
+        return read_partial(stream, lambda tag, *_: tag > LAST, specific_tags=list(TYPES), force=not part10)
 
 
 @lru_cache(maxsize=256)
@@ -150,14 +164,15 @@ def lies_across(orientation: tuple[float, ...]) -> bool:
 
 
 def new_series(uid: str, header: Header) -> IndexedSeries:
-    patient = token(header.get("PatientID") and f"{header.get('PatientID')}\\{header.get('IssuerOfPatientID') or ''}")
+    patient, issuer, born, sex, study, date, institution = (identity(header, keyword) for keyword in IDENTITIES)
+    patient = token(patient and f"{patient}\\{issuer}")
     return IndexedSeries(
         uid=uid,
         patient=patient,
-        person=(token(header.get("PatientBirthDate")), token(header.get("PatientSex"))),
-        study=token(header.get("StudyInstanceUID")),
-        date=str(header.get("StudyDate") or ""),
-        institution=token(header.get("InstitutionName")),
+        person=(token(born), token(sex)),
+        study=token(study),
+        date=date,
+        institution=token(institution),
         body_part=plain(header.get("BodyPartExamined")).upper(),
         protocol=replace(protocol_of(header), patient=patient),
     )

@@ -50,8 +50,9 @@ SHORT_TYPES = frozenset(
 )  # fmt: skip
 LONG_TYPES = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))  # 4 bytes of length
 PIXEL_TYPES = (b"OW", b"OB", b"UN")
-ACCENTED = (b"LO", b"SH")
-ITEM, SEQUENCE_END, NO_LENGTH, DEEPEST = 0xFFFEE000, 0xFFFEE0DD, 0xFFFFFFFF, 8
+ACCENTED, WHOLE_PARTS = (b"LO", b"SH"), (b"CS", b"DA")  # of the second pydicom strips only the last part
+ITEM, SEQUENCE_END, NO_LENGTH, DEEPEST, DELIMITERS = 0xFFFEE000, 0xFFFEE0DD, 0xFFFFFFFF, 8, 0xFFFE
+ITEM_END, META_LENGTH = b"\xfe\xff\x0d\xe0\0\0\0\0", b"\2\0\0\0UL\4\0"
 U2, S2, U4, U2_U2, ELEMENT = Struct("<H"), Struct("<h"), Struct("<L"), Struct("<HH"), Struct("<HH2sH")
 UID_LETTERS = re.compile(rb"[0-9.]+")
 WHOLE = re.compile(rb"(?=.{1,12}$)[+-]?0*[1-9][0-9]*")  # not zero, which counts as none as a number and not as text; no longer than allowed
@@ -100,10 +101,14 @@ def read_elements(data: bytes, place: int, first: int, limit: int, implicit: boo
     `element` once more, since a call takes as long as what it does.
     """
     last, end = first - 1, len(data) - 12
+    if first == META and not data.startswith(META_LENGTH, place):
+        raise NotPlain
     while place < end:
         group, number, kind, length = ELEMENT.unpack_from(data, place)
         tag, start = group << 16 | number, place + 8
         if tag >= limit:
+            if group == DELIMITERS:
+                break
             return place
         if tag <= last:
             break
@@ -131,8 +136,10 @@ def read_elements(data: bytes, place: int, first: int, limit: int, implicit: boo
 
 
 def element(data: bytes, place: int, implicit: bool) -> tuple[bool, int, int]:
-    """Whether the element at `place` may be a sequence, where its value begins, its length."""
+    """Whether the element at `place` of an item may be a sequence, where its value begins, its length."""
     group, number, kind, length = ELEMENT.unpack_from(data, place)
+    if group == DELIMITERS or group << 16 | number == LETTERS:
+        raise NotPlain
     if implicit:
         return is_sequence(group << 16 | number), place + 8, U4.unpack_from(data, place + 4)[0]
     if kind in SHORT_TYPES:
@@ -152,23 +159,25 @@ def after_items(data: bytes, place: int, implicit: bool, depth: int) -> int:
             return place
         if tag != ITEM:
             break
-        place = place + length if length != NO_LENGTH else after_elements(data, place, implicit, depth)
+        place = after_elements(data, place, implicit, depth, None if length == NO_LENGTH else place + length)
     raise NotPlain
 
 
-def after_elements(data: bytes, place: int, implicit: bool, depth: int) -> int:
-    """Where an item without a length ends."""
-    while place <= len(data) - 12:
-        if data[place : place + 8] == b"\xfe\xff\x0d\xe0\0\0\0\0":
+def after_elements(data: bytes, place: int, implicit: bool, depth: int, end: int | None) -> int:
+    """Where an item ends whose elements begin at `place`: exactly at `end`, or without a length after its delimiter."""
+    while place != end:
+        if place > len(data) - 12:
+            raise NotPlain
+        if end is None and data.startswith(ITEM_END, place):
             return place + 8
         sequence, start, length = element(data, place, implicit)
         if length == NO_LENGTH:
             if not sequence:
-                break
+                raise NotPlain
             place = after_items(data, start, implicit, depth - 1)
         else:
             place = start + length
-    raise NotPlain
+    return place
 
 
 def pixels_at(data: bytes, place: int, implicit: bool) -> tuple[int, int]:
@@ -256,7 +265,7 @@ def value_of(tag: int, kind: bytes, raw: bytes, letters: Any) -> Any:
     whole = all(map(WORDS.fullmatch, parts))
     if not whole and kind not in ACCENTED:
         raise NotPlain
-    words = tuple(part if kind == b"CS" else part.rstrip(b" ") for part in parts)  # of a CS pydicom strips only the last
+    words = tuple(part if kind in WHOLE_PARTS else part.rstrip(b" ") for part in parts)
     shown = tuple(word.decode() if whole else accented(word, letters) for word in words)
     if tag == LETTERS and not all(map(LETTER_SETS.fullmatch, shown)):
         raise NotPlain

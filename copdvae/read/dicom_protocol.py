@@ -4,13 +4,12 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass
-from typing import Any
 
 import pydicom
 from pydicom.tag import Tag
 
 from copdvae.errors import ReadError
-from copdvae.read.dicom_files import PARSE_ERRORS, Header, HeaderStream, Slice, number, plain, quiet
+from copdvae.read.dicom_files import PARSE_ERRORS, Header, HeaderStream, Slice, identity, number, plain, quiet
 
 TAGS = [Tag(keyword) for keyword in (
     "Manufacturer", "ManufacturerModelName", "ConvolutionKernel", "KVP", "SliceThickness", "Exposure", "ContrastBolusAgent",
@@ -79,14 +78,13 @@ def protocol_of(dataset: Header) -> Protocol:
         header=header,
         breath=breath_of(plain(dataset.get("SeriesDescription"))) or breath_of(plain(dataset.get("ProtocolName"))),
         sharpness=sharpness(str(header.get("kernel", ""))),
-        patient=token(dataset.get("PatientID")),
-        study=token(dataset.get("StudyInstanceUID")),
+        patient=token(identity(dataset, "PatientID")),
+        study=token(identity(dataset, "StudyInstanceUID")),
     )
 
 
-def token(value: Any) -> str:
-    text = str(value or "").strip()
-    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), key=KEY, digest_size=12).hexdigest() if text else ""
+def token(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=KEY, digest_size=12).hexdigest() if text else ""
 
 
 def breath_of(description: str) -> str:

@@ -167,6 +167,15 @@ def resampled(study: Study, small: int) -> list[str]:
     return lines
 
 
+def lacking(study: Study, small: int) -> list[str]:
+    """How many subjects some methods leave out for want of a scan."""
+    count = 0 if study.lacking is None else study.lacking["subject_id"].nunique()
+    if not count:
+        return []
+    shown = f"Fewer than {small}" if count < small else count
+    return [f"{shown} subjects have no score of some methods, which need a scan that they lack (rejected.csv, stage training)."]
+
+
 def quality_rows(study: Study, small: int = 0) -> list[dict[str, str]]:
     """How often each flag of qc.csv is there, among subjects that were kept and among the others."""
     if study.quality is None:

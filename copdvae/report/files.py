@@ -66,11 +66,12 @@ class Study:
     differences: Frame | None
     predictions: Frame | None
     cohort: Frame | None  # indexed by subject_id
-    rejected: Frame | None
+    rejected: Frame | None  # who takes no part
     evaluation: dict[str, Any]
     runs: list[Run]
     missing: dict[str, str] = field(default_factory=dict)
     quality: Frame | None = None  # qc.csv, a line a visit
+    lacking: Frame | None = None  # lines of rejected.csv on those who lack a scan that some methods need
 
     def kind(self, method: str) -> str:
         """A key of `words.KINDS`."""
@@ -97,17 +98,23 @@ def read_study(out: Path) -> Study:
         raise CopdvaeError(f"{out}: nothing to report on: no scores.csv, cohort.csv, rejected.csv or runs here; `copdvae run` makes them")
     missing: dict[str, str] = {}
     cohort = read_table(out, "cohort.csv", ("subject_id", "split"), missing)
+    rejected = read_table(out, "rejected.csv", ("subject_id", "reason"), missing)
+    lacking = None
+    if rejected is not None and "stage" in rejected:
+        takes_part = rejected["stage"] == "training"
+        rejected, lacking = rejected[~takes_part], rejected[takes_part]
     score = ("method", "seed", "target", "metric", "value", "low", "high")
     study = Study(
         scores=read_table(out, "scores.csv", score, missing),
         differences=read_table(out, "differences.csv", ("method", "other", "target", "metric", "value", "low", "high"), missing),
         predictions=read_table(out, "predictions.csv", ("method", "seed", "subject_id", "target", "truth", "predicted"), missing),
         cohort=None if cohort is None else cohort.drop_duplicates("subject_id").set_index("subject_id"),
-        rejected=read_table(out, "rejected.csv", ("subject_id", "reason"), missing),
+        rejected=rejected,
         evaluation=read_mapping(out, "evaluation.json", missing),
         runs=[read_run(out, folder.parent.name, missing) for folder in sorted(out.glob("runs/*/run.json"))],
         missing=missing,
         quality=read_table(out, "qc.csv", ("subject_id", "state", "flags"), missing),
+        lacking=lacking,
     )
     if not study.runs:
         missing["runs"] = "there is no finished run in runs"

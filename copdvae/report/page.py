@@ -87,7 +87,7 @@ def content(study: Study, small: int) -> dict[str, Any]:
         ],
         "flow": cohort.flow(study, small) if study.cohort is not None or study.rejected is not None else None,
         "cohorts": cohorts(study, small),
-        "sources": [*tables.sources(study), *cohort.resampled(study, small)],
+        "sources": [*tables.sources(study), *cohort.resampled(study, small), *cohort.lacking(study, small)],
         "notes": [str(note) for note in study.evaluation.get("notes", [])],
         "quality": cohort.quality_rows(study, small),
         "checked": study.quality is not None,

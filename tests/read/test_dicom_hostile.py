@@ -23,7 +23,7 @@ from test_dicom import refused
 from copdvae.errors import ReadError
 from copdvae.read import check_ct, dicom_files, read_ct
 from copdvae.read.dicom_files import OBJECT, quiet, read_file
-from copdvae.read.dicom_index import read_index_header
+from copdvae.read.dicom_index import index_files, read_index_header
 
 CT = b"1.2.840.10008.5.1.4.1.1.2\0"
 EXPLICIT, DEFLATED = b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99"
@@ -247,7 +247,7 @@ class TestNobodysName:
         with warnings.catch_warnings(record=True) as shown:
             warnings.simplefilter("always")
             volume, checked = read_ct(folder), check_ct(folder)
-            read_index_header(sorted(folder.iterdir())[0])
+            index_files(sorted(folder.iterdir()))
         text = " ".join(str(warning.message) for warning in shown) + caplog.text + "".join(capfd.readouterr())
         assert "SECRET" not in text + repr(volume.header) + repr(volume.warnings) + repr(checked)
         assert not shown

@@ -3,6 +3,7 @@
 import dataclasses
 import random
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -342,3 +343,144 @@ def is_part10(path):
 def test_every_keyword_that_is_asked_for_is_known():
     asked = {pydicom.datadict.keyword_for_tag(tag) for tag in (*dicom_files.SLICE_TAGS, *TAGS)}
     assert asked <= set(KEYWORDS)
+
+
+# What the index makes of headers that only pydicom reads
+
+
+def indexed(tmp_path, *contents):
+    """The index of files, each a series of its own unless it says otherwise."""
+    for number, content in enumerate(contents):
+        own = content.replace(b"1.2.5\0", b"1.2.%d\0" % (6 + number))
+        (tmp_path / f"{number}.dcm").write_bytes(own)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return dicom_index.index_files(sorted(tmp_path.glob("*.dcm")))
+
+
+def changed(*changes):
+    """`written` with several elements changed; a name of a set of letters first."""
+    (keyword, kind, raw), *rest = changes
+    content = written(keyword, kind, raw)
+    for keyword, kind, raw in rest:
+        content = with_element(content, keyword, kind, raw)
+    return content
+
+
+def with_element(content, keyword, kind, raw):
+    """Put in its place, before the first element of a higher tag."""
+    tag, place = tag_of(keyword), content.index(b"\x08\x00\x08\x00CS")
+    while True:
+        group, number = struct.unpack_from("<HH", content, place)
+        short = content[place + 4 : place + 6] in SHORT_TYPES
+        length = struct.unpack_from("<H", content, place + 6)[0] + 8 if short else struct.unpack_from("<L", content, place + 8)[0] + 12
+        there = group << 16 | number
+        if there >= tag:
+            return content[:place] + packed(tag, kind, raw) + content[place + length * (there == tag) :]
+        place += length
+
+
+def item(*elements):
+    inner = b"".join(elements)
+    return struct.pack("<HHL", 0xFFFE, 0xE000, len(inner)) + inner
+
+
+@pytest.mark.parametrize("letters", [b"ISO_IR 192", b"ISO_IR 13 ", b"GB18030 ", b"\\ISO 2022 IR 87 "])
+def test_patients_whose_letters_cannot_be_told_are_told_apart_by_bytes(letters, tmp_path):
+    contents = [
+        changed(("PatientID", b"LO", name), ("SpecificCharacterSet", b"CS", letters)) for name in (b"J\xf6rg1\x1b$", b"J\xfcrg1\x1b$")
+    ]
+    one, two = indexed(tmp_path, *contents).series.values()
+    assert one.patient != two.patient
+    first, second = (read_file(path)[0] for path in sorted(tmp_path.glob("*.dcm")))
+    assert first.patient != second.patient
+    assert read_protocol(first).patient != read_protocol(second).patient
+
+
+@pytest.mark.parametrize(
+    "keyword",
+    ["PatientID", "InstitutionName", "StudyDate", "PatientSex", "Manufacturer", "ConvolutionKernel", "BodyPartExamined", "SliceThickness"],
+)
+@pytest.mark.parametrize(
+    "inner",
+    [
+        packed(0x00080018, b"UI", b"SECRET^NAME\0"), packed(0x00100010, b"PN", b"SECRET^NAME "),
+        packed(0x00280009, b"UL", b"SECRET^NAME 1234567890123"),
+    ],
+    ids=["uid", "name", "length"],
+)  # fmt: skip
+def test_a_sequence_in_a_words_place_says_nothing_and_stops_nothing(keyword, inner, tmp_path, capfd):
+    found = indexed(tmp_path, written(keyword, b"SQ", item(inner)), written("Modality", b"CS", b"CT"))
+    assert len(found.series) + len(found.broken) == 2
+    shown = [series.protocol.header for series in found.series.values()]
+    for path in sorted(tmp_path.glob("*.dcm")):
+        try:
+            (slice_,) = read_file(path)
+            shown.append(read_protocol(slice_).header)
+        except ReadError as error:
+            shown.append(str(error))
+    assert "SECRET" not in str(shown) + "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(("letters", "raw"), [(b"utf_7 ", b"+2AA-"), (b"unicode_escape", b"\\ud800")])
+def test_words_that_no_encoding_holds_stop_nothing(letters, raw, tmp_path):
+    odd = [changed((keyword, b"LO", raw), ("SpecificCharacterSet", b"CS", letters)) for keyword in ("PatientID", "InstitutionName")]
+    found = indexed(tmp_path, *odd, written("Modality", b"CS", b"CT"))
+    assert len(found.series) + len(found.broken) == 3
+
+
+@pytest.mark.parametrize(
+    ("keyword", "raw"), [("InstitutionName", b"Clinic\\Radiology"), ("PatientSex", b"F\\F "), ("StudyDate", b"20010101\\20010102 ")]
+)
+def test_values_of_several_parts_are_one_thing_however_they_are_read(keyword, raw, tmp_path):
+    kind = dictionary_VR(tag_of(keyword)).encode()
+    plainly, carefully = written(keyword, kind, raw), changed((keyword, kind, raw), ("ConvolutionKernel", b"SH", b" B30f "))
+    assert plain_header(plainly, dicom_index.TYPES, dicom_index.LAST + 1) is not None
+    assert plain_header(carefully, dicom_index.TYPES, dicom_index.LAST + 1) is None
+    one, two = indexed(tmp_path, plainly, carefully).series.values()
+    assert (one.institution, one.person, one.date) == (two.institution, two.person, two.date)
+
+
+def test_blanks_and_other_types_are_no_other_patient(tmp_path):
+    ids = [changed(("PatientID", b"LO", raw), ("IssuerOfPatientID", b"LO", issuer)) for raw, issuer in ((b"P1", b"A "), (b" P1 ", b" A"))]
+    series = indexed(tmp_path, *ids, changed(("PatientID", b"OB", b"P1"), ("IssuerOfPatientID", b"LO", b"A "))).series.values()
+    assert len({each.patient for each in series}) == 1
+
+
+def test_an_exposure_without_end_is_no_damage(tmp_path):
+    assert len(indexed(tmp_path, written("Exposure", b"IS", b"1e400 "), written("Exposure", b"IS", b"inf ")).series) == 2
+
+
+def test_places_written_as_binary_numbers_are_read(tmp_path):
+    path = tmp_path / "a.dcm"
+    path.write_bytes(written("ImagePositionPatient", b"FD", struct.pack("<ddd", 1, 2, 3)))
+    (slice_,) = read_file(path)
+    assert slice_.position.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        item(b"1234"), item(packed(0x00080018, b"UI", b"1.2\0")[:-2]), item(packed(0x00080005, b"CS", b"ISO_IR 100")),
+        item() + b"\xfe\xff\x0d\xe0\4\0\0\0" + bytes(4), item(b"\xfe\xff\x0d\xe0" + bytes(4)),
+    ],
+    ids=["no_element", "overrun", "letters", "an_end_of_some_length", "an_end_in_a_length"],
+)  # fmt: skip
+def test_items_that_do_not_end_where_they_say_are_left_to_pydicom(items, tmp_path, monkeypatch):
+    content = written("Modality", b"CS", b"CT").replace(
+        packed(0x00080060, b"CS", b"CT"),
+        packed(0x00080060, b"CS", b"CT") + b"\x08\x00\x11\x11SQ\0\0\xff\xff\xff\xff" + items + b"\xfe\xff\xdd\xe0" + bytes(4),
+    )
+    assert plain_header(content) is None
+    (tmp_path / "a.dcm").write_bytes(content)
+    assert not assert_both_agree(tmp_path / "a.dcm", monkeypatch)
+
+
+def test_a_meta_group_that_begins_otherwise_and_an_early_delimiter_are_left_to_pydicom():
+    content = written("Modality", b"CS", b"CT")
+    assert plain_header(content) is not None
+    assert plain_header(content.replace(b"\2\0\0\0UL\4\0", b"\2\0\1\0UL\4\0", 1)) is None
+    place = content.index(b"\x08\x00\x08\x00CS")
+    delimited = content[:place] + b"\xfe\xff\x0d\xe0" + bytes(4) + content[place:]
+    assert plain_header(delimited) is None
+    assert plain_header(delimited, dicom_index.TYPES, dicom_index.LAST + 1) is None
