@@ -484,3 +484,64 @@ def test_a_meta_group_that_begins_otherwise_and_an_early_delimiter_are_left_to_p
     delimited = content[:place] + b"\xfe\xff\x0d\xe0" + bytes(4) + content[place:]
     assert plain_header(delimited) is None
     assert plain_header(delimited, dicom_index.TYPES, dicom_index.LAST + 1) is None
+
+
+OTHERS = {
+    0x00080001: b"UL", 0x00080012: b"DA", 0x00081032: b"SQ", 0x00081140: b"SQ", 0x00082112: b"SQ", 0x00090010: b"LO", 0x00091001: b"UN",
+    0x00091002: b"SQ", 0x00100010: b"PN", 0x00101010: b"AS", 0x00181271: b"FD", 0x00200000: b"UL", 0x00204000: b"LT", 0x00280106: b"US",
+    0x00290010: b"LO", 0x00291010: b"OB", 0x00400275: b"SQ", 0x60003000: b"OW", 0x7FE00008: b"OF",
+}  # fmt: skip
+
+
+def end_of(tag, length=0):
+    return struct.pack("<HHL", tag >> 16, tag & 0xFFFF, length)
+
+
+def drawn_element(chance, tag, kind, implicit, depth):
+    """An element of any value; a sequence with items with and without lengths, which may be wrong."""
+    if kind != b"SQ":
+        return packed(tag, kind, chance.choice(BYTES), implicit)
+    items = b""
+    for _ in range(chance.choice((0, 1, 2)) if depth else 0):
+        inside = sorted(chance.sample(sorted(OTHERS.items()), chance.randrange(4)))
+        inner = b"".join(drawn_element(chance, *each, implicit, depth - 1) for each in inside)
+        if chance.random() < 0.5:
+            items += end_of(0xFFFEE000, 0xFFFFFFFF) + inner + end_of(0xFFFEE00D, chance.choice((0,) * 20 + (4,)))
+        else:
+            items += end_of(0xFFFEE000, max(0, len(inner) + chance.choice((0,) * 20 + (-2, 4)))) + inner
+    if chance.random() < 0.5:
+        return packed(tag, kind, items, implicit)
+    start = packed(tag, kind, b"", implicit)
+    return start[:-4] + b"\xff\xff\xff\xff" + items + end_of(0xFFFEE0DD)
+
+
+def drawn_file(chance):
+    implicit = chance.random() < 0.5
+    syntax = {"TransferSyntaxUID": b"1.2.840.10008.1.2\0"} if implicit else {}
+    elements = {}
+    for name, raw in (HEADER | syntax).items():
+        tag, odd = tag_of(name), name != "TransferSyntaxUID" and chance.random() < 0.02
+        elements[tag] = packed(tag, dictionary_VR(tag).encode()[:2], chance.choice(BYTES) if odd else raw, implicit and tag >> 16 != 2)
+    for tag, kind in chance.sample(sorted(OTHERS.items()), chance.randrange(5)):
+        elements[tag] = drawn_element(chance, tag, kind, implicit, 3)
+    if chance.random() < 0.4:
+        elements[0x00080005] = packed(
+            0x00080005, b"CS", chance.choice((b"ISO_IR 100", b"ISO_IR 192", b"GB18030 ", b"ISO_IR 13 ")), implicit
+        )
+    parts = [elements[tag] for tag in sorted(elements)]
+    if chance.random() < 0.1:
+        parts.insert(chance.randrange(len(parts)), chance.choice((end_of(0xFFFEE00D), end_of(0xFFFEE000), parts[-1], b"\0\0")))
+    meta = packed(0x00020000, b"UL", bytes(4))
+    return bytes(128) + b"DICM" + meta + b"".join(parts) + packed(0x7FE00010, b"OW", bytes(32), implicit)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_files_of_any_structure_are_read_as_by_pydicom(seed, tmp_path, monkeypatch):
+    """Sequences in sequences, ends in the wrong place, words in any letters: with types and without."""
+    chance, path, plain = random.Random(seed), tmp_path / "drawn.dcm", 0
+    for _ in range(MUTANTS):
+        path.write_bytes(drawn_file(chance))
+        plain += assert_both_agree(path, monkeypatch)
+        assert_index_agrees(path)
+    assert MUTANTS / 10 < plain < MUTANTS
