@@ -11,7 +11,8 @@ import numpy as np
 
 from copdvae.errors import ReadError, coded
 from copdvae.read.dicom_choice import choose_series, is_axial
-from copdvae.read.dicom_files import BURNT_IN, CAPTURE, FOREIGN, OBJECT, SCOUT, Slice, read_file
+from copdvae.read.dicom_files import read_file
+from copdvae.read.dicom_header import BURNT_IN, CAPTURE, FOREIGN, OBJECT, SCOUT, Slice
 from copdvae.read.dicom_pixels import NEAR_TOP_HU, read_pixels, saturated, stream_bits, whole
 from copdvae.read.dicom_protocol import Protocol
 from copdvae.read.dicom_stack import Stack, read_planes, stack

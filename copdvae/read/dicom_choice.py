@@ -22,7 +22,7 @@ import pydicom
 from pydicom.tag import Tag
 
 from copdvae.errors import ReadError, coded
-from copdvae.read.dicom_files import PARSE_ERRORS, HeaderStream, Slice, plain, quiet
+from copdvae.read.dicom_header import PARSE_ERRORS, HeaderStream, Slice, plain, quiet
 from copdvae.read.dicom_protocol import Protocol, breath_of, read_protocol
 from copdvae.read.dicom_stack import ORIENTATION_TOLERANCE, doubled
 from copdvae.read.options import Step

@@ -11,7 +11,7 @@ import pydicom
 from pydicom.tag import Tag
 
 from copdvae.errors import ReadError
-from copdvae.read.dicom_files import NO_LENGTH, SCOUTS, HeaderStream, PixelPlace, Slice, is_derived, number, numbers, plain, several
+from copdvae.read.dicom_header import NO_LENGTH, SCOUTS, HeaderStream, PixelPlace, Slice, is_derived, number, numbers, plain, several
 
 GROUP_TAGS = [Tag("SharedFunctionalGroupsSequence"), Tag("PerFrameFunctionalGroupsSequence")]
 

@@ -13,9 +13,10 @@ import numpy as np
 from pydicom.filereader import read_partial
 
 from copdvae.errors import ReadError
-from copdvae.read import dicom_files as one
+from copdvae.read import dicom_header as one
 from copdvae.read.dicom_choice import Candidate, is_axial
-from copdvae.read.dicom_files import (
+from copdvae.read.dicom_files import read_file
+from copdvae.read.dicom_header import (
     Deflated,
     Header,
     HeaderStream,
@@ -25,7 +26,6 @@ from copdvae.read.dicom_files import (
     numbers,
     plain,
     quiet,
-    read_file,
     series_name,
     why_not,
 )

@@ -9,7 +9,7 @@ import pydicom
 from pydicom.tag import Tag
 
 from copdvae.errors import ReadError
-from copdvae.read.dicom_files import PARSE_ERRORS, Header, HeaderStream, Slice, identity, number, plain, quiet
+from copdvae.read.dicom_header import PARSE_ERRORS, Header, HeaderStream, Slice, identity, number, plain, quiet
 
 TAGS = [Tag(keyword) for keyword in (
     "Manufacturer", "ManufacturerModelName", "ConvolutionKernel", "KVP", "SliceThickness", "Exposure", "ContrastBolusAgent",

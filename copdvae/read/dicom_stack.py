@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from copdvae.errors import ReadError, coded
-from copdvae.read.dicom_files import Slice
+from copdvae.read.dicom_header import Slice
 from copdvae.read.options import ReadConfig
 from copdvae.read.volume import AIR_HU
 

@@ -21,8 +21,9 @@ from pydicom.uid import EnhancedCTImageStorage, RLELossless
 from test_dicom import refused
 
 from copdvae.errors import ReadError
-from copdvae.read import check_ct, dicom_files, read_ct
-from copdvae.read.dicom_files import OBJECT, quiet, read_file
+from copdvae.read import check_ct, dicom_header, read_ct
+from copdvae.read.dicom_files import read_file
+from copdvae.read.dicom_header import OBJECT, quiet
 from copdvae.read.dicom_index import index_files, read_index_header
 
 CT = b"1.2.840.10008.5.1.4.1.1.2\0"
@@ -143,8 +144,8 @@ def test_functional_groups_nested_without_end_are_refused(tmp_path):
     ids=["short", "skipped", "wanted", "no end", "no end, bytes"],
 )
 def test_a_header_that_claims_more_than_there_is_costs_little(tmp_path, middle, reason, monkeypatch):
-    monkeypatch.setattr(dicom_files, "READS_LIMIT", 10_000)  # a part of what is allowed, because tracing memory takes time
-    monkeypatch.setattr(dicom_files, "HEADER_LIMIT", 8 * 2**20)
+    monkeypatch.setattr(dicom_header, "READS_LIMIT", 10_000)  # a part of what is allowed, because tracing memory takes time
+    monkeypatch.setattr(dicom_header, "HEADER_LIMIT", 8 * 2**20)
     start = element(0x0008, 0x0016, b"UI", CT)
     path = tmp_path / "a.dcm"
     path.write_bytes(part10(start + middle))

@@ -20,7 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from copdvae.errors import ReadError
 from copdvae.phantom.scan import Scanner
 from copdvae.phantom.write import write_dicom
-from copdvae.read import dicom_files, dicom_index
+from copdvae.read import dicom_files, dicom_header, dicom_index
 from copdvae.read.dicom_files import read_file
 from copdvae.read.dicom_plain import FIRST_BYTES, KEYWORDS, LONG_TYPES, SHORT_TYPES, plain_header, tag_of
 from copdvae.read.dicom_protocol import TAGS, read_protocol
@@ -214,8 +214,8 @@ def test_a_file_that_has_types_against_its_word_is_left_to_pydicom(tmp_path, mon
     [
         ("AcquisitionNumber", b"IS", b"0 ", "acquisition", ""),
         ("NumberOfFrames", b"IS", b"0 ", "frames", 1),
-        ("PixelRepresentation", b"IS", b"00", "bits", dicom_files.Bits(16, 16, 15, False)),
-        ("HighBit", b"IS", b"0 ", "bits", dicom_files.Bits(16, 16, 15, True)),
+        ("PixelRepresentation", b"IS", b"00", "bits", dicom_header.Bits(16, 16, 15, False)),
+        ("HighBit", b"IS", b"0 ", "bits", dicom_header.Bits(16, 16, 15, True)),
         ("RescaleIntercept", b"FD", bytes(8), "intercept", 0.0),
         ("PixelPaddingValue", b"SL", bytes(4), "padding", (0.0, 0.0)),
         ("PixelPaddingValue", b"US", bytes(2), "padding", (0.0, 0.0)),

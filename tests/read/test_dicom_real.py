@@ -17,7 +17,8 @@ from test_dicom import refused
 from copdvae.errors import ReadError
 from copdvae.read import read_ct
 from copdvae.read.dicom import read_volume
-from copdvae.read.dicom_files import CAPTURE, FOREIGN, OBJECT, SCOUT, read_file
+from copdvae.read.dicom_files import read_file
+from copdvae.read.dicom_header import CAPTURE, FOREIGN, OBJECT, SCOUT
 from copdvae.read.dicom_pixels import read_pixels, rle_is_whole, stream_size
 from copdvae.read.options import ReadConfig
 
