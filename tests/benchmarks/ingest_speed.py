@@ -78,9 +78,9 @@ def monai_chain():
 CHAINS = {"copdvae": copdvae_chain, "scan": scan_chain, "simpleitk": simpleitk_chain, "monai": monai_chain}
 
 
-def resident(name: str) -> int:
-    """VmRSS (now) or VmHWM (peak) of this process, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+def resident(name: str, process: int | str = "self") -> int:
+    """VmRSS (now) or VmHWM (peak) of a process, in bytes."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(name)).split()[1]) * 1024
 
 

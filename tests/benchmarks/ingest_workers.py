@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
@@ -50,12 +51,10 @@ def measure(manifest: Path, workers: int) -> dict:
 
     def watch() -> None:
         this = psutil.Process()
-        while not done.wait(0.05):
+        while not done.wait(0.5):  # more often, this would take a worker's time; a process keeps its own peak
             for process in (this, *this.children(recursive=True)):
-                try:
-                    peaks[process.pid] = max(peaks.get(process.pid, 0), process.memory_info().rss)
-                except psutil.Error:  # it ended
-                    continue
+                with suppress(OSError, StopIteration):  # it ended
+                    peaks[process.pid] = resident("VmHWM", process.pid)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
