@@ -24,6 +24,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -243,7 +244,9 @@ def kills_of(stage: Stage, count: int, aimed: int, seed: int, say: Callable[[Kil
             moment, seen = rng.randrange(1, len(whole) + 1), set()
 
             def writing(_: int, folder: Path = folder, nth: int = int(moment), seen: set[tuple[str, int]] = seen) -> bool:
-                seen.update((path.name, path.stat().st_ino) for path in temporary(folder) if path.exists())
+                for path in temporary(folder):
+                    with suppress(FileNotFoundError):  # written meanwhile
+                        seen.add((path.name, path.stat().st_ino))
                 return len(seen) >= nth
 
             outcome = try_one(stage, out, writing, 0.0, whole)

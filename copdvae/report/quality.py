@@ -134,7 +134,7 @@ def entries_of(index: pd.DataFrame, left_out: pd.DataFrame, split: dict[str, str
                 state="kept" if takes_part else "left_out",
                 expected=not takes_part and expected,
                 flags=unique([line["reason"] for line in lacking] + [reason_of(warning) for warning in warnings]),
-                why=unique([line["detail"] for line in lacking] + [without_code(warning) for warning in warnings]),
+                why=unique([line["detail"] for line in lacking] + of_both([without_code(warning) for warning in warnings])),
                 file=row["file"],
                 breaths=tuple(row["channels"].split("+")),
                 mask=", ".join(dict.fromkeys(row[name] for name in ("insp_mask", "exp_mask") if row.get(name))),
@@ -166,6 +166,13 @@ def unique(words: Any) -> tuple[str, ...]:
 def split_warnings(text: str) -> list[str]:
     """The warnings of a row of index.csv, which ends each with its code and puts "; " between them."""
     return [part for part in re.split(r"(?<=\w\]); ", text) if part]
+
+
+def of_both(remarks: list[str]) -> list[str]:
+    """What is said of inspiration and of expiration in the same words is said once."""
+    insp, exp = ({said.removeprefix(breath) for said in remarks if said.startswith(breath)} for breath in ("insp: ", "exp: "))
+    both = {f"{breath}: {words}": f"insp and exp: {words}" for words in insp & exp for breath in ("insp", "exp")}
+    return list(unique(both.get(said, said) for said in remarks))
 
 
 def without_code(warning: str) -> str:

@@ -378,3 +378,10 @@ def test_a_browser_sorts_filters_and_walks_by_keyboard(tmp_path, monkeypatch):
         assert page.run("return document.activeElement.id") == "words"
         assert page.run("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
         assert not page.messages(), json.dumps(page.messages())
+
+
+def test_what_is_said_of_both_breaths_in_the_same_words_is_said_once():
+    said = ["insp: thick", "insp: no trachea", "exp: thick", "exp: contrast", "contrast"]
+    expected = ["insp and exp: thick", "insp: no trachea", "exp: contrast", "contrast"]
+    assert module.of_both(said) == expected
+    assert module.of_both([]) == []
