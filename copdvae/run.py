@@ -213,6 +213,8 @@ def evaluate(study: Study) -> pd.DataFrame:
     collapsed: list[str] = []
     leading: list[str] = []
     runs: dict[str, dict[int, tuple[pd.DataFrame, dict[str, Any]]]] = {}  # latents and run.json, by method and seed
+    encoded: dict[str, set[str]] = {}  # subjects by method
+    needs: dict[str, tuple[str, ...]] = {}  # channels by method
     leaking: set[str] = set()  # scored, marked, and compared with nothing
     for config in plan(study, tables):
         folder = out / "runs" / config.id
@@ -220,14 +222,14 @@ def evaluate(study: Study) -> pd.DataFrame:
             raise ConfigError(f"{config.id} is not trained yet; run `copdvae train` first")
         facts, latents = json.loads((folder / "run.json").read_text()), read_latents(folder)
         runs.setdefault(config.method.name, {})[config.seed] = latents, facts
+        encoded[config.method.name], needs[config.method.name] = set(latents.index), config.input.channels
         everything.setdefault(config.method.name, {})[config.seed] = predictions_of_run(latents, facts, truth, study.evaluate)
         rows += mig_rows(config.method.name, config.seed, latents, facts, truth, study.evaluate)
         collapsed += [f"{config.method.name}, seed {config.seed}: {facts['collapse']}"] if facts["collapse"] else []
         leaking |= {config.method.name} if config.method.leaks else set()
         told = facts["readout"] in ("u", "all") and not config.method.leaks
         leading += [config.method.name] if told and config.method.name not in leading else []
-    encoded = {name: set(latents.index) for name, seeds in runs.items() for latents, _ in seeds.values()}
-    tables = with_lacking_scans(tables, encoded, {config.method.name: config.input.channels for config in plan(study, tables)})
+    tables = with_lacking_scans(tables, encoded, needs)
     everything |= {name: {"": found} for name, found in baselines(truth, study.evaluate).items()}
     for method, found in everything.items():
         rows += score_rows(method, found, truth, tops, study.evaluate)

@@ -16,7 +16,7 @@ WALLS_HU = (-400.0, -550.0, -650.0, -725.0, -775.0, -825.0, -865.0)  # the first
 LUNG_ML = 100.0
 GAS_ML = 5.0
 BULLA_ML = 10.0
-LARGE_ML = 50.0  # what decides figures
+TOLD_ML = 100.0  # a piece that decides figures
 AIR_HU = (-990.0, -975.0)  # at most, the median of a part's core: what the trachea reads and a little more
 WALL_HU = 50.0  # brighter than these lungs: what parts gas from them is a wall, and not their own noise
 LUNG_BELOW_MM = 15.0  # under a voxel: more than the half-dark ring below a bubble
@@ -119,4 +119,4 @@ def left_out_ml(left: np.ndarray, lungs: np.ndarray, spacing: np.ndarray) -> flo
     parts, sizes = find_parts(left)
     near = np.zeros(len(sizes), bool)
     near[np.unique(parts[grown(lungs, CROSS, max(1, round(BESIDE_MM / spacing.min())))])] = True
-    return float(sizes[near & (sizes * spacing.prod() > 2 * LARGE_ML * 1000)].sum() * spacing.prod() / 1000)
+    return float(sizes[near & (sizes * spacing.prod() > TOLD_ML * 1000)].sum() * spacing.prod() / 1000)

@@ -11,7 +11,8 @@ import pydicom
 from pydicom.tag import Tag
 
 from copdvae.errors import ReadError
-from copdvae.read.dicom_header import NO_LENGTH, SCOUTS, HeaderStream, PixelPlace, Slice, is_derived, number, numbers, plain, several
+from copdvae.read.dicom_header import SCOUTS, HeaderStream, PixelPlace, Slice, is_derived, number, numbers, plain, several
+from copdvae.read.dicom_plain import NO_LENGTH
 
 GROUP_TAGS = [Tag("SharedFunctionalGroupsSequence"), Tag("PerFrameFunctionalGroupsSequence")]
 

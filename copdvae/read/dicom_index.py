@@ -13,10 +13,14 @@ import numpy as np
 from pydicom.filereader import read_partial
 
 from copdvae.errors import ReadError
-from copdvae.read import dicom_header as one
 from copdvae.read.dicom_choice import Candidate, is_axial
 from copdvae.read.dicom_files import read_file
 from copdvae.read.dicom_header import (
+    DATASET_STARTS,
+    ENHANCED_CT,
+    FOREIGN,
+    OBJECT,
+    PARSE_ERRORS,
     Deflated,
     Header,
     HeaderStream,
@@ -115,7 +119,7 @@ def add_file(found: Index, path: Path) -> str:
         return header
     try:
         add_slice(found, path, header)
-    except one.PARSE_ERRORS:
+    except PARSE_ERRORS:
         return DAMAGED
     return ""
 
@@ -123,7 +127,7 @@ def add_file(found: Index, path: Path) -> str:
 def add_slice(found: Index, path: Path, header: Header) -> None:
     uid = str(header.get("SeriesInstanceUID") or "")
     series = found.series.get(uid) or new_series(uid, header)
-    enhanced, derived = kind_of(header) in one.ENHANCED_CT, is_derived(header.get("ImageType"))
+    enhanced, derived = kind_of(header) in ENHANCED_CT, is_derived(header.get("ImageType"))
     position, orientation = numbers(header, "ImagePositionPatient", 3), numbers(header, "ImageOrientationPatient", 6)
     found.series[uid] = series
     series.folders[path.parent] = series.folders.get(path.parent, 0) + 1
@@ -141,15 +145,15 @@ def read_index_header(path: Path) -> Header | str:
     except OSError:
         return UNREADABLE
     part10 = start[128:132] == b"DICM"
-    if not part10 and start[:2] not in one.DATASET_STARTS:
-        return one.FOREIGN
+    if not part10 and start[:2] not in DATASET_STARTS:
+        return FOREIGN
     try:
         header = plain_header(start, TYPES, LAST + 1) or careful_header(path, part10)
-        return (why_not(header) or header) if kind_of(header) else DAMAGED if part10 else one.FOREIGN
+        return (why_not(header) or header) if kind_of(header) else DAMAGED if part10 else FOREIGN
     except Deflated:
-        return one.OBJECT
-    except one.PARSE_ERRORS:
-        return DAMAGED if part10 else one.FOREIGN
+        return OBJECT
+    except PARSE_ERRORS:
+        return DAMAGED if part10 else FOREIGN
 
 
 def careful_header(path: Path, part10: bool) -> Header:

@@ -15,7 +15,8 @@ from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, RLELossless
 
 from copdvae.errors import ReadError
-from copdvae.read.dicom_header import CT, NO_LENGTH, PARSE_ERRORS, Slice, quiet
+from copdvae.read.dicom_header import CT, PARSE_ERRORS, Slice, quiet
+from copdvae.read.dicom_plain import NO_LENGTH
 from copdvae.read.volume import AIR_HU
 
 FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # of JPEG's kinds and JPEG-LS; the rest are tables

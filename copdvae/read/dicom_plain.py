@@ -83,7 +83,7 @@ class PlainHeader:
 
 def plain_header(data: bytes, types: Types = TYPES, limit: int = FLOAT_PIXELS) -> PlainHeader | None:
     """The header in a file's first bytes up to tag `limit`; None for one that is not plain, or does not end in them."""
-    if data[128:132] != b"DICM":
+    if data[128:132] != b"DICM" or not data.startswith(META_LENGTH, 132):
         return None
     values: dict[int, Any] = {}
     try:
@@ -101,8 +101,6 @@ def read_elements(data: bytes, place: int, first: int, limit: int, implicit: boo
     `element` once more, since a call takes as long as what it does.
     """
     last, end = first - 1, len(data) - 12
-    if first == META and not data.startswith(META_LENGTH, place):
-        raise NotPlain
     while place < end:
         group, number, kind, length = ELEMENT.unpack_from(data, place)
         tag, start = group << 16 | number, place + 8

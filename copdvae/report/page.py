@@ -56,7 +56,7 @@ def content(study: Study, small: int) -> dict[str, Any]:
     """Everything that the template shows. A part that cannot be made is None or empty, and `why` says why."""
     scores = tables.first_scores(study)
     best = tables.best_of(scores)
-    methods = study.methods()
+    methods, remarks = study.methods(), cohort.scan_warnings(study)
     return {
         "version": __version__,
         "plotly": Markup(get_plotlyjs()),
@@ -91,8 +91,8 @@ def content(study: Study, small: int) -> dict[str, Any]:
         "notes": [str(note) for note in study.evaluation.get("notes", [])],
         "quality": cohort.quality_rows(study, small),
         "checked": study.quality is not None,
-        "remarks": [] if small else cohort.scan_warnings(study)[:MOST_LISTED],
-        "remarked": len(cohort.scan_warnings(study)),
+        "remarks": [] if small else remarks[:MOST_LISTED],
+        "remarked": len(remarks),
         "row_remarks": [] if small else [str(line) for line in study.evaluation.get("phenotype_warnings", [])][:MOST_LISTED],
         "rejected": rejected(study, small),
         "refused": 0 if study.rejected is None else len(study.rejected),
