@@ -30,7 +30,7 @@ BUNDLED = [
     "CT_small.dcm", "693_J2KI.dcm", "J2K_pixelrep_mismatch.dcm", "MR_small.dcm", "MR_truncated.dcm", "MR_small_bigendian.dcm",
     "MR_small_RLE.dcm", "image_dfl.dcm", "no_meta.dcm", "badVR.dcm", "meta_missing_tsyntax.dcm", "rtplan.dcm", "reportsi.dcm",
     "nested_priv_SQ.dcm", "JPEG2000.dcm", "dicomdirtests/98892001/CT5N/2062", "dicomdirtests/77654033/CT2/17106",
-    "dicomdirtests/98892001/CT2N/6154",
+    "dicomdirtests/98892001/CT2N/6293",
 ]  # fmt: skip
 
 
